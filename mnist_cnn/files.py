@@ -1,0 +1,54 @@
+"""Output files: all or nothing, and the same bytes on any system."""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pandas as pd
+
+from mnist_cnn.errors import InputError
+
+
+@contextmanager
+def replacing(*paths: Path) -> Iterator[list[Path]]:
+    """Yield a path beside each of `paths` to write to; when the block succeeds, what was written
+    takes the places of `paths`, one after the other. When it fails, all of them stay as they were.
+
+    Folders are created where they are missing. A process killed in between leaves files
+    `NAME.partial.SUFFIX` behind, which the next run overwrites.
+
+    Raises:
+        InputError: at the start, a folder cannot be written; later, the disk is full.
+    """
+    partials = [path.with_suffix(f".partial{path.suffix}") for path in paths]
+    try:
+        for partial in partials:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            partial.touch()
+        yield partials
+        for partial, path in zip(partials, paths, strict=True):
+            partial.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{', '.join(map(str, paths))} cannot be written ({error.strerror or error}): "
+            "expected a writable folder and free space"
+        ) from error
+    finally:
+        for partial in partials:
+            with suppress(OSError):
+                partial.unlink()
+
+
+def fixed_entry(name: str) -> zipfile.ZipInfo:
+    """An entry for a zip archive that is the same at any time and on any system: dated 1980-01-01,
+    the earliest that the format knows, made on Unix (system 3)."""
+    entry = zipfile.ZipInfo(name)
+    entry.create_system = 3
+    entry.external_attr = 0o644 << 16
+    return entry
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write `table` without its index, fractions with 6 decimals, lines ending in "\\n"."""
+    table.to_csv(path, index=False, float_format="%.6f", lineterminator="\n")

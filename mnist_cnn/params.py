@@ -1,0 +1,173 @@
+"""The schema of `params.yaml`: what each hyperparameter means and which values it may take."""
+
+import re
+import reprlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mnist_cnn.errors import InputError
+
+PARAMS_PATH = Path("params.yaml")
+
+# Each range beside the words for it that error messages use.
+Seed = Annotated[int, Field(ge=0, lt=2**31), "an integer from 0 to 2147483647"]
+Count = Annotated[int, Field(ge=1, le=65536), "an integer from 1 to 65536"]
+Units = Annotated[int, Field(ge=1, le=4096), "an integer from 1 to 4096"]
+Pixels = Annotated[int, Field(ge=1, le=1024), "an integer from 1 to 1024"]
+Share = Annotated[float, Field(ge=0, lt=1), "a number from 0 to less than 1"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class PrepareParams(_Section):
+    source: Annotated[Literal["mnist"], "mnist"] = Field(description="the dataset")
+    validation_split: Annotated[float, Field(gt=0, lt=1), "a number between 0 and 1"] = Field(
+        description="share of each class's training images held out for validation"
+    )
+    seed: Seed = Field(description="decides which images are held out")
+
+
+class ConvolutionParams(_Section):
+    filters: Units = Field(description="output channels")
+    kernel_size: Pixels = Field(description="height and width of the kernel in pixels")
+    strides: Pixels = Field(default=1, description="step of the kernel in pixels")
+    pool_size: Annotated[Pixels | None, "an integer from 1 to 1024, or left out"] = Field(
+        default=None, description="size and step of the max-pooling that follows, if any"
+    )
+
+
+class ModelParams(_Section):
+    convolutions: Annotated[list[ConvolutionParams], "a list of one or more mappings"] = Field(
+        min_length=1, description="one entry per convolution, from the image inwards"
+    )
+    batch_normalization: Annotated[bool, "true or false"] = Field(
+        description="normalise the output of each hidden layer before its ReLU"
+    )
+    dropout: Share = Field(description="share of the flattened features dropped in training")
+    dense_units: Units = Field(description="width of the hidden dense layer")
+
+
+class TrainParams(_Section):
+    seed: Seed = Field(description="decides initialisation, data order, dropout and augmentation")
+    epochs: Count = Field(description="passes over the training images")
+    batch_size: Count = Field(description="images per step; an incomplete last batch is left out")
+    learning_rate: Annotated[float, Field(gt=0, le=1), "a number above 0, at most 1"] = Field(
+        description="Adam's highest learning rate"
+    )
+    final_learning_rate: Annotated[float, Field(ge=0, le=1), "a number from 0 to 1"] = Field(
+        description="the rate after the last step, reached along half a cosine"
+    )
+    warmup: Share = Field(description="share of the steps in which the rate climbs from 0")
+    translation: Annotated[int, Field(ge=0, le=1024), "an integer from 0 to 1024"] = Field(
+        description="augmentation: largest random shift of a training image in pixels"
+    )
+    threads: Annotated[int, Field(ge=1, le=256), "an integer from 1 to 256"] = Field(
+        description="intra-op threads; another number changes the last bits of the weights"
+    )
+
+
+class EvaluateParams(_Section):
+    batch_size: Count = Field(description="images per prediction step")
+    calibration_bins: Count = Field(
+        description="equal-width confidence bins of the expected calibration error"
+    )
+
+
+class Params(_Section):
+    prepare: PrepareParams = Field(description="source and split of the data")
+    model: ModelParams = Field(description="the network")
+    train: TrainParams = Field(description="the optimisation")
+    evaluate: EvaluateParams = Field(description="the test")
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as DVC does: 1e-05, which DVC writes, is a float, and a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if duplicates := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.MarkedYAMLError(f"{duplicates[0]} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def load_params(path: Path = PARAMS_PATH) -> Params:
+    """Read and validate every section of `params.yaml`.
+
+    Raises:
+        InputError: the file is missing or not YAML, or keys are unknown, missing, of a wrong type
+            or out of range: one line for each such key, with its value and what is allowed.
+    """
+    try:
+        content = yaml.load(path.read_bytes(), _Loader)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): "
+            f"expected the hyperparameters; `git checkout {path}` restores the default ones"
+        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"{path} is not YAML ({problem}): mend the place it names") from error
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        lines = (f"{path}: {_complaint(e['type'], e['loc'], e['input'])}" for e in error.errors())
+        raise InputError("\n".join(lines)) from error
+
+
+def _complaint(kind: str, location: tuple[int | str, ...], value: object) -> str:
+    section: Any = Params
+    allowed = meaning = ""
+    for name in location:
+        siblings = ", ".join(section.model_fields)
+        if isinstance(name, str) and name in section.model_fields:
+            field = section.model_fields[name]
+            meaning = f" ({field.description})"
+            allowed = next((m for m in field.metadata if isinstance(m, str)), "")
+            section = ConvolutionParams if name == "convolutions" else field.annotation
+        elif isinstance(name, int):
+            allowed = meaning = ""
+    if not allowed:
+        allowed = f"a mapping with the keys {', '.join(section.model_fields)}"
+    key = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, location))) or "the file"
+    key, found = " ".join(key.split()), reprlib.repr(value)
+    if kind in ("extra_forbidden", "invalid_key"):
+        return f"{key} is not a parameter: its value is {found}, expected one of {siblings}"
+    if kind == "missing":
+        return f"{key} is missing: expected {allowed}{meaning}"
+    return f"{key} is {found}: expected {allowed}{meaning}"
+
+
+def check_image_fits(params: Params, height: int, width: int) -> None:
+    """Follow an image of `height` x `width` pixels through augmentation, convolutions and poolings.
+
+    Raises:
+        InputError: a shift leaves nothing of the image, or a kernel or a pooling is larger than
+            what the layers before it leave.
+    """
+    if params.train.translation >= min(height, width):
+        raise InputError(
+            f"{PARAMS_PATH}: train.translation is {params.train.translation}: "
+            f"expected less than {min(height, width)}, for images have {height} x {width} pixels"
+        )
+    for i, convolution in enumerate(params.model.convolutions):
+        for name in ("kernel_size", "pool_size"):
+            size = getattr(convolution, name) or 1
+            if size > min(height, width):
+                raise InputError(
+                    f"{PARAMS_PATH}: model.convolutions[{i}].{name} is {size}: expected at most "
+                    f"{min(height, width)}, for {height} x {width} pixels are left there"
+                )
+            step = convolution.strides if name == "kernel_size" else size
+            height, width = (height - size) // step + 1, (width - size) // step + 1

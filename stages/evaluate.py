@@ -1,0 +1,57 @@
+"""The trained network and the test arrays -> metrics and tables."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mnist_cnn import scoring
+from mnist_cnn.arrays import CLASSES, read_arrays
+from mnist_cnn.errors import InputError, reported
+from mnist_cnn.files import replacing, write_csv
+from mnist_cnn.params import load_params
+
+METRICS = Path("metrics")
+MODEL = Path("models/model.keras")
+
+
+@reported
+def main() -> None:
+    params = load_params()
+    images, labels = read_arrays(Path("data/prepared/test.npz"))
+
+    # TensorFlow takes seconds to import: what can be refused is refused before.
+    from mnist_cnn.network import load_network, make_deterministic, predict
+
+    make_deterministic(params.train.threads)
+    network = load_network(MODEL)
+    if network.input_shape[1:] != images.shape[1:] or network.output_shape[1:] != (CLASSES,):
+        raise InputError(
+            f"{MODEL} takes images {network.input_shape[1:]} and gives {network.output_shape[1:]} "
+            f"probabilities: expected {images.shape[1:]} and {(CLASSES,)}; "
+            "train it on these arrays with `dvc repro train`"
+        )
+    probabilities = predict(network, images, params.evaluate.batch_size)
+    if not (probabilities.min() >= 0 and np.allclose(probabilities.sum(axis=1), 1, atol=1e-3)):
+        raise InputError(
+            f"{MODEL} gives numbers that are no probabilities: expected each image's to lie in "
+            "[0, 1] and sum to 1; make it anew with `dvc repro --force train`"
+        )
+
+    report = scoring.classification_report(labels, probabilities)
+    tables = {
+        "classification_report.csv": report,
+        "confusions.csv": scoring.confusions(labels, probabilities),
+        "predictions.csv": scoring.predictions(labels, probabilities),
+    }
+    metrics = scoring.metrics(labels, probabilities, params.evaluate.calibration_bins)
+    with replacing(*(METRICS / name for name in ("metrics.json", *tables))) as partials:
+        text = json.dumps(metrics, indent=2) + "\n"
+        partials[0].write_text(text, encoding="utf-8", newline="\n")
+        for table, partial in zip(tables.values(), partials[1:], strict=True):
+            write_csv(table, partial)
+    print(report.to_string(index=False, float_format="%.4f"))
+
+
+if __name__ == "__main__":
+    main()

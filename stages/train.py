@@ -1,0 +1,43 @@
+"""Training and validation arrays -> the trained network and its curves."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from mnist_cnn.arrays import CLASSES, read_arrays
+from mnist_cnn.errors import InputError, reported
+from mnist_cnn.files import replacing, write_csv
+from mnist_cnn.params import check_image_fits, load_params
+
+
+@reported
+def main() -> None:
+    params = load_params()
+    train = read_arrays(Path("data/prepared/train.npz"))
+    validation = read_arrays(Path("data/prepared/validation.npz"))
+    image_shape = train.images.shape[1:]
+    if validation.images.shape[1:] != image_shape:
+        raise InputError(
+            f"data/prepared/validation.npz holds images of shape {validation.images.shape[1:]}: "
+            f"expected {image_shape}, as in train.npz; make both anew with "
+            "`dvc repro --force prepare`"
+        )
+    check_image_fits(params, *image_shape[:2])
+
+    # TensorFlow takes seconds to import: what can be refused is refused before.
+    from mnist_cnn.network import build_network, make_deterministic, save_network
+    from mnist_cnn.training import fit
+
+    make_deterministic(params.train.threads, params.train.seed)
+    network = build_network(params.model, image_shape, CLASSES)
+    with replacing(Path("models/model.keras"), Path("metrics/training.csv")) as (model, curves):
+        epochs = []
+        for epoch in fit(network, train, validation, params.train):
+            epochs.append(epoch)
+            print("  ".join(f"{name} {value:.4g}" for name, value in epoch.items()), flush=True)
+        save_network(network, model)
+        write_csv(pd.DataFrame(epochs), curves)
+
+
+if __name__ == "__main__":
+    main()
