@@ -1,0 +1,44 @@
+# make repro   run the pipeline        make test   check everything
+# make lock    renew the lock files    make clean  remove the environment
+.PHONY: repro test lock clean
+.DELETE_ON_ERROR:
+
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
+	$(shell $(name) -c '$(SUPPORTED)' 2>/dev/null && echo $(name))))
+BIN := .venv/bin
+# For the stages, which DVC runs as `python`.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+repro: .venv/installed
+	$(BIN)/dvc repro
+	$(BIN)/python -m mnist_cnn.summary
+
+test: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+.venv/installed: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --requirement requirements.txt
+	touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	touch $@
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: expected Python 3.11, 3.12 or 3.13 on the PATH; install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# The core lock constrains the development one, so that both fit into one environment.
+lock: .venv/installed-dev
+	$(call compile,requirements)
+	$(call compile,requirements-dev) --constraints requirements.txt
+
+compile = $(BIN)/uv pip compile --upgrade --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links $(1).in --output-file $(1).txt
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,116 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mnist_cnn.errors import InputError
+from mnist_cnn.params import ConvolutionParams, Params, check_image_fits, load_params
+from tests.conftest import PARAMS, PARAMS_TEXT, ROOT
+
+
+def load_changed(tmp_path: Path, old: str, new: str) -> None:
+    assert old in PARAMS_TEXT
+    path = tmp_path / "params.yaml"
+    path.write_text(PARAMS_TEXT.replace(old, new, 1))
+    load_params(path)
+
+
+def test_the_parameters_of_the_repository_are_valid() -> None:
+    path = ROOT / "params.yaml"
+    assert load_params(path).train.model_dump() == yaml.safe_load(path.read_text())["train"]
+
+
+def test_a_float_as_dvc_writes_it_is_a_float(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(re.sub(r" learning_rate: .*", " learning_rate: 1e-05", PARAMS_TEXT))
+    assert load_params(path).train.learning_rate == 1e-05
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("epochs: 3", "epochs: 0", "train.epochs is 0: expected an integer from 1 to 65536"),
+        ("epochs: 3", "epochs: '3'", "train.epochs is '3': expected an integer"),
+        ("epochs: 3", "epochs: true", "train.epochs is True: expected an integer"),
+        ("epochs: 3", "epochs: 3.5", "train.epochs is 3.5: expected an integer"),
+        ("  epochs: 3\n", "", "train.epochs is missing: expected an integer from 1 to 65536"),
+        ("warmup: 0.1", "warmup: 1", "train.warmup is 1: expected a number from 0 to less than 1"),
+        ("warmup: 0.1", "warmup: .nan", "train.warmup is nan: expected a number"),
+        ("dropout: 0.2", "dropout:", "model.dropout is None: expected a number"),
+        (
+            "normalization: false",
+            "normalization: 0",
+            "model.batch_normalization is 0: expected true",
+        ),
+        ("filters: 32", "filters: -1", "model.convolutions[0].filters is -1: expected an integer"),
+        ("filters: 32", "filter: 32", "model.convolutions[0].filter is not a parameter: its value"),
+        ("source: mnist", "source: m", "prepare.source is 'm': expected mnist"),
+        ("seed: 42", "sead: 42", "prepare.sead is not a parameter: its value is 42, expected one"),
+        ("evaluate:", "evaluation:", "evaluate is missing: expected a mapping with the keys batch"),
+        (
+            PARAMS_TEXT,
+            "",
+            "the file is None: expected a mapping with the keys prepare, model",
+        ),
+        (PARAMS_TEXT, "- 1", "the file is [1]: expected a mapping"),
+        (PARAMS_TEXT, "train: [", "is not YAML"),
+        (PARAMS_TEXT, "\0", "is not YAML"),
+        (PARAMS_TEXT, "[" * 5000, "is not YAML"),
+        ("epochs: 3", "epochs: 2024-13-01", "is not YAML (month must be in 1..12)"),
+        ("epochs: 3", "epochs: 3\n  epochs: 4", "is not YAML (epochs stands twice"),
+        ("epochs: 3", "1: 2", "train[1] is not a parameter"),
+        ("epochs: 3", '"a\\nb": 2', "train.a b is not a parameter"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(
+    tmp_path: Path, old: str, new: str, complaint: str
+) -> None:
+    with pytest.raises(InputError) as error:
+        load_changed(tmp_path, old, new)
+    assert any(complaint in line for line in str(error.value).splitlines()), error.value
+
+
+def test_each_wrong_value_has_a_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        load_changed(tmp_path, "epochs: 3\n  batch_size: 128", "epochs: 0\n  batch_size: 0")
+    assert [line.split()[1] for line in str(error.value).splitlines()] == [
+        "train.epochs",
+        "train.batch_size",
+    ]
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"params\.yaml cannot be read \(No such file"):
+        load_params(tmp_path / "params.yaml")
+
+
+def with_convolutions(convolutions: list[ConvolutionParams]) -> Params:
+    model = PARAMS.model.model_copy(update={"convolutions": convolutions})
+    return PARAMS.model_copy(update={"model": model})
+
+
+@pytest.mark.parametrize(
+    ("convolutions", "complaint"),
+    [
+        ([{"filters": 1, "kernel_size": 29}], r"\[0\].kernel_size is 29: expected at most 28"),
+        ([{"filters": 1, "kernel_size": 3, "pool_size": 27}], r"\[0\].pool_size is 27: .* 26 x 26"),
+        ([{"filters": 1, "kernel_size": 5, "strides": 4}] * 3, r"\[2\].kernel_size is 5: .* 1 x 1"),
+    ],
+)
+def test_a_network_that_leaves_no_pixels_is_refused(
+    convolutions: list[dict[str, int]], complaint: str
+) -> None:
+    layers = [ConvolutionParams.model_validate(convolution) for convolution in convolutions]
+    with pytest.raises(InputError, match=complaint):
+        check_image_fits(with_convolutions(layers), 28, 28)
+
+
+def test_a_network_that_uses_the_last_pixel_fits() -> None:
+    layer = ConvolutionParams(filters=1, kernel_size=3, pool_size=26)
+    check_image_fits(with_convolutions([layer]), 28, 28)
+
+
+def test_a_shift_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match=r"train.translation is 1: expected less than 1"):
+        check_image_fits(PARAMS, 1, 28)

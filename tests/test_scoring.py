@@ -1,0 +1,78 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from mnist_cnn import scoring
+
+# Six images of three classes; the third and the last are misread.
+LABELS = np.array([0, 0, 1, 1, 2, 2])
+PROBABILITIES = np.array(
+    [
+        [0.95, 0.05, 0.00],
+        [0.85, 0.05, 0.10],
+        [0.65, 0.25, 0.10],
+        [0.05, 0.75, 0.20],
+        [0.00, 0.05, 0.95],
+        [0.55, 0.05, 0.40],
+    ],
+    dtype=np.float32,
+)
+
+
+def test_metrics_by_hand() -> None:
+    metrics = scoring.metrics(LABELS, PROBABILITIES, calibration_bins=10)
+    assert metrics["errors"] == 2
+    assert metrics["accuracy"] == pytest.approx(4 / 6, abs=1e-6)
+    # Wilson: (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n) with p = 4/6, n = 6
+    assert metrics["accuracy_low"] == pytest.approx(0.299993, abs=1e-6)
+    assert metrics["accuracy_high"] == pytest.approx(0.903229, abs=1e-6)
+    assert metrics["loss"] == pytest.approx(
+        -np.log([0.95, 0.85, 0.25, 0.75, 0.95, 0.4]).mean(), abs=1e-6
+    )
+    assert metrics["macro_precision"] == pytest.approx((2 / 4 + 1 + 1) / 3, abs=1e-6)
+    assert metrics["macro_recall"] == pytest.approx((1 + 1 / 2 + 1 / 2) / 3, abs=1e-6)
+    assert metrics["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 2 / 3) / 3, abs=1e-6)
+    assert metrics["worst_class_recall"] == 0.5
+    # Bins by confidence: {.95, .95}, {.85} and {.75} right, {.65} and {.55} wrong.
+    expected = (2 * 0.05 + 0.15 + 0.25 + 0.65 + 0.55) / 6
+    assert metrics["expected_calibration_error"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_calibration_error_weighs_bins_by_their_images() -> None:
+    probabilities = np.array([[0.75, 0.25]] * 4, dtype=np.float32)
+    three_of_four = np.array([0, 0, 0, 1])
+    assert scoring.expected_calibration_error(three_of_four, probabilities, 10) == pytest.approx(0)
+    one_of_four = np.array([0, 1, 1, 1])
+    assert scoring.expected_calibration_error(one_of_four, probabilities, 10) == pytest.approx(0.5)
+
+
+def test_certainty_falls_into_the_last_bin() -> None:
+    probabilities = np.array([[1.0, 0.0]], dtype=np.float32)
+    assert scoring.expected_calibration_error(np.array([1]), probabilities, 15) == 1
+
+
+def test_classification_report_has_a_row_for_each_class() -> None:
+    report = scoring.classification_report(LABELS, PROBABILITIES)
+    assert report.columns.tolist() == ["class", "precision", "recall", "f1_score", "support"]
+    assert report["recall"].tolist() == [1, 0.5, 0.5]
+    assert report["support"].tolist() == [2, 2, 2]
+
+
+def test_a_class_that_never_occurs_counts_as_zero() -> None:
+    report = scoring.classification_report(np.array([0, 0]), PROBABILITIES[:2])
+    assert report["precision"].tolist() == [1, 0, 0]
+
+
+def test_confusions_lists_the_frequent_first_without_right_answers() -> None:
+    labels = np.concatenate([LABELS, LABELS[-1:]])
+    confusions = scoring.confusions(labels, np.vstack([PROBABILITIES, PROBABILITIES[-1:]]))
+    assert confusions.to_dict("list") == {"actual": [2, 1], "predicted": [0, 0], "count": [2, 1]}
+
+
+def test_predictions_keep_the_order_of_the_images() -> None:
+    predictions = scoring.predictions(LABELS, PROBABILITIES)
+    pd.testing.assert_series_equal(
+        predictions["predicted"], pd.Series([0, 0, 0, 1, 2, 0], name="predicted")
+    )
+    assert predictions["index"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert predictions["confidence"].tolist() == pytest.approx([0.95, 0.85, 0.65, 0.75, 0.95, 0.55])
