@@ -37,8 +37,8 @@ lock: .venv/installed-dev
 	$(call compile,requirements)
 	$(call compile,requirements-dev) --constraints requirements.txt
 
-compile = $(BIN)/uv pip compile --upgrade --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	--no-emit-index-url --no-emit-find-links $(1).in --output-file $(1).txt
+compile = $(BIN)/uv pip compile --upgrade --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header $(1).in --output-file $(1).txt
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
