@@ -76,13 +76,9 @@ def _read_array(
         if found != dtype or len(shape) != ndim:
             raise ValueError(f"{name} are {found} {list(shape)}")
         # Before anything is allocated: does the header promise just the bytes that are there?
-        size = file.tell() + found.itemsize * int(np.prod(shape, dtype=object))
-        if (
-            not size
-            == entry.file_size
-            == entry.compress_size
-            < Path(str(archive.filename)).stat().st_size
-        ):
+        promised = file.tell() + found.itemsize * int(np.prod(shape, dtype=object))
+        on_disk = Path(str(archive.filename)).stat().st_size
+        if not promised == entry.file_size == entry.compress_size < on_disk:
             raise ValueError(f"{name} are cut short")
         file.seek(0)
         array: npt.NDArray[Scalar] = np.lib.format.read_array(file, allow_pickle=False)
