@@ -9,8 +9,8 @@ class InputError(Exception):
     """Something a user can mend: names the thing, what was expected and what to do."""
 
 
-def reported(main: Callable[[], None]) -> Callable[[], None]:
-    """Decorate a command's `main`: an `InputError` becomes one line on stderr and exit code 1,
+def reported(main: Callable[[], None], exit_code: int = 1) -> Callable[[], None]:
+    """Decorate a command's `main`: an `InputError` becomes one line on stderr and `exit_code`,
     Ctrl-C exit code 130. Anything else is a bug and keeps its traceback."""
 
     @functools.wraps(main)
@@ -19,7 +19,7 @@ def reported(main: Callable[[], None]) -> Callable[[], None]:
             main()
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
+            sys.exit(exit_code)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)

@@ -1,5 +1,6 @@
 """Output files: all or nothing, and the same bytes on any system."""
 
+import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,6 +39,23 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
         for partial in partials:
             with suppress(OSError):
                 partial.unlink()
+
+
+@contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Put `path` back as it was when the block, which may show there how far it is, fails."""
+    backup = path.with_suffix(f".backup.partial{path.suffix}")
+    if path.exists():
+        shutil.copyfile(path, backup)
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        if backup.exists():
+            backup.replace(path)
+        raise
+    finally:
+        backup.unlink(missing_ok=True)
 
 
 def fixed_entry(name: str) -> zipfile.ZipInfo:

@@ -18,6 +18,7 @@ Count = Annotated[int, Field(ge=1, le=65536), "an integer from 1 to 65536"]
 Units = Annotated[int, Field(ge=1, le=4096), "an integer from 1 to 4096"]
 Pixels = Annotated[int, Field(ge=1, le=1024), "an integer from 1 to 1024"]
 Share = Annotated[float, Field(ge=0, lt=1), "a number from 0 to less than 1"]
+Bounds = Annotated[dict[str, float], "a mapping from metrics to numbers"]
 
 
 class _Section(BaseModel):
@@ -78,11 +79,23 @@ class EvaluateParams(_Section):
     )
 
 
+class GateParams(_Section):
+    floors: Bounds = Field(description="lowest passing values, by name of the metric")
+    ceilings: Bounds = Field(description="highest passing values, by name of the metric")
+    tolerated_drop: Share = Field(
+        description="share of the test images that may be lost against the baseline"
+    )
+    significance_level: Annotated[float, Field(gt=0, lt=1), "a number between 0 and 1"] = Field(
+        description="a larger drop fails where chance explains it with a lower probability"
+    )
+
+
 class Params(_Section):
     prepare: PrepareParams = Field(description="source and split of the data")
     model: ModelParams = Field(description="the network")
     train: TrainParams = Field(description="the optimisation")
     evaluate: EvaluateParams = Field(description="the test")
+    gate: GateParams = Field(description="the check on the metrics")
 
 
 class _Loader(yaml.SafeLoader):
@@ -130,14 +143,17 @@ def _complaint(kind: str, location: tuple[int | str, ...], value: object) -> str
     section: Any = Params
     allowed = meaning = ""
     for name in location:
-        siblings = ", ".join(section.model_fields)
-        if isinstance(name, str) and name in section.model_fields:
-            field = section.model_fields[name]
+        fields = getattr(section, "model_fields", {})
+        siblings = ", ".join(fields)
+        if name in fields:
+            field = fields[name]
             meaning = f" ({field.description})"
             allowed = next((m for m in field.metadata if isinstance(m, str)), "")
             section = ConvolutionParams if name == "convolutions" else field.annotation
         elif isinstance(name, int):
             allowed = meaning = ""
+        elif section == dict[str, float]:
+            allowed = "a number"
     if not allowed:
         allowed = f"a mapping with the keys {', '.join(section.model_fields)}"
     key = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, location))) or "the file"

@@ -72,11 +72,21 @@ def predictions(labels: Labels, probabilities: Probabilities) -> pd.DataFrame:
 
 
 def expected_calibration_error(labels: Labels, probabilities: Probabilities, bins: int) -> float:
-    """Mean gap between confidence and accuracy, in [0, 1], over equal-width bins of confidence,
-    each weighted by its images (Guo et al. 2017, https://arxiv.org/abs/1706.04599)."""
+    """Mean gap between confidence and accuracy, in [0, 1], over the bins of `reliability`, each
+    weighted by its images (Guo et al. 2017, https://arxiv.org/abs/1706.04599)."""
+    table = reliability(labels, probabilities, bins)
+    gaps = (table["accuracy"] - table["confidence"]).abs()
+    return float((gaps * table["images"]).sum() / len(labels))
+
+
+def reliability(labels: Labels, probabilities: Probabilities, bins: int) -> pd.DataFrame:
+    """Mean confidence, accuracy and images of each equal-width bin of confidence that has any: the
+    reliability diagram (Niculescu-Mizil and Caruana 2005, https://doi.org/10.1145/1102351.1102430).
+    """
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels
     # Bin b holds confidences in (b / bins, (b + 1) / bins].
     members = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(members, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
+    table = pd.DataFrame({"confidence": confidence, "accuracy": correct, "images": 1})
+    groups = table.groupby(members)
+    return groups.agg({"confidence": "mean", "accuracy": "mean", "images": "sum"})

@@ -1,8 +1,9 @@
-"""The trained network and the test arrays -> metrics and tables."""
+"""The trained network and the test arrays -> metrics, tables and pictures."""
 
 import json
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 
 from mnist_cnn import scoring
@@ -10,6 +11,7 @@ from mnist_cnn.arrays import CLASSES, read_arrays
 from mnist_cnn.errors import InputError, reported
 from mnist_cnn.files import replacing, write_csv
 from mnist_cnn.params import load_params
+from mnist_cnn.plots import worst_mistakes
 
 METRICS = Path("metrics")
 MODEL = Path("models/model.keras")
@@ -24,6 +26,7 @@ def main() -> None:
     from mnist_cnn.network import load_network, make_deterministic, predict
 
     make_deterministic(params.train.threads)
+    matplotlib.rcdefaults()  # whatever style a user has set
     network = load_network(MODEL)
     if network.input_shape[1:] != images.shape[1:] or network.output_shape[1:] != (CLASSES,):
         raise InputError(
@@ -38,17 +41,22 @@ def main() -> None:
             "[0, 1] and sum to 1; make it anew with `dvc repro --force train`"
         )
 
+    bins = params.evaluate.calibration_bins
+    metrics = scoring.metrics(labels, probabilities, bins) | {"model_size": MODEL.stat().st_size}
     report = scoring.classification_report(labels, probabilities)
+    predictions = scoring.predictions(labels, probabilities)
     tables = {
         "classification_report.csv": report,
         "confusions.csv": scoring.confusions(labels, probabilities),
-        "predictions.csv": scoring.predictions(labels, probabilities),
+        "predictions.csv": predictions,
+        "reliability.csv": scoring.reliability(labels, probabilities, bins),
     }
-    metrics = scoring.metrics(labels, probabilities, params.evaluate.calibration_bins)
-    with replacing(*(METRICS / name for name in ("metrics.json", *tables))) as partials:
+    names = ("metrics.json", "worst_mistakes.png", *tables)
+    with replacing(*(METRICS / name for name in names)) as (numbers, picture, *partials):
         text = json.dumps(metrics, indent=2) + "\n"
-        partials[0].write_text(text, encoding="utf-8", newline="\n")
-        for table, partial in zip(tables.values(), partials[1:], strict=True):
+        numbers.write_text(text, encoding="utf-8", newline="\n")
+        worst_mistakes(images, predictions).savefig(picture, metadata={"Software": None})
+        for table, partial in zip(tables.values(), partials, strict=True):
             write_csv(table, partial)
     print(report.to_string(index=False, float_format="%.4f"))
 

@@ -1,13 +1,17 @@
 """Training and validation arrays -> the trained network and its curves."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
 
 from mnist_cnn.arrays import CLASSES, read_arrays
 from mnist_cnn.errors import InputError, reported
-from mnist_cnn.files import replacing, write_csv
+from mnist_cnn.files import replacing, restoring, write_csv
 from mnist_cnn.params import check_image_fits, load_params
+
+MODEL = Path("models/model.keras")
+CURVES = Path("metrics/training.csv")
 
 
 @reported
@@ -30,13 +34,14 @@ def main() -> None:
 
     make_deterministic(params.train.threads, params.train.seed)
     network = build_network(params.model, image_shape, CLASSES)
-    with replacing(Path("models/model.keras"), Path("metrics/training.csv")) as (model, curves):
+    with replacing(MODEL, CURVES) as (model, curves), restoring(CURVES):
         epochs = []
         for epoch in fit(network, train, validation, params.train):
             epochs.append(epoch)
             print("  ".join(f"{name} {value:.4g}" for name, value in epoch.items()), flush=True)
+            write_csv(pd.DataFrame(epochs), curves)
+            shutil.copyfile(curves, CURVES)  # so that plots follow the training
         save_network(network, model)
-        write_csv(pd.DataFrame(epochs), curves)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""What the tests share: the repository copied to a scratch folder, and a few small arrays."""
+"""What the tests share: scratch clones of the repository, commands in them, a few small arrays."""
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +46,54 @@ train:
 evaluate:
   batch_size: 1000
   calibration_bins: 15
+
+gate:
+  floors:
+    accuracy: 0.98
+  ceilings:
+    loss: 0.06
+  tolerated_drop: 0.0005
+  significance_level: 0.05
 """
 PARAMS = Params.model_validate(yaml.safe_load(PARAMS_TEXT))
 
+STAGES = ("prepare", "train", "evaluate")
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+}
+
 make_deterministic(threads=2)  # before a test runs anything else of TensorFlow
+
+
+def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=ENVIRONMENT | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def succeed(folder: Path, *command: str) -> str:
+    """What a command prints that must not fail."""
+    done = run(folder, *command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def stages_run(clone: Path) -> list[str]:
+    printed = succeed(clone, "dvc", "repro")
+    return [name for name in STAGES if f"Running stage '{name}'" in printed]
+
+
+def set_params(clone: Path, **sections: dict[str, object]) -> None:
+    path = clone / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    for section, values in sections.items():
+        params[section] |= values
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 @pytest.fixture(scope="session")
@@ -60,15 +106,40 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, clone / name)
-    for command in (
-        ["init", "--quiet"],
-        ["config", "user.name", "Test"],
-        ["config", "user.email", "test@localhost"],
-        ["add", "--all"],
-        ["commit", "--quiet", "-m", "all"],
-    ):
-        subprocess.run(["git", *command], cwd=clone, check=True)
+    succeed(clone, "git", "init", "--quiet", "--initial-branch", "main")
+    succeed(clone, "git", "config", "user.name", "Test")
+    succeed(clone, "git", "config", "user.email", "test@localhost")
+    commit_all(clone)
     return clone
+
+
+def commit_all(clone: Path) -> None:
+    succeed(clone, "git", "add", "--all")
+    succeed(clone, "git", "commit", "--quiet", "-m", "all")
+
+
+@pytest.fixture(scope="session")
+def small_pipeline(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which `dvc repro` has run and its results are committed: 596 training images, 2
+    epochs, 10,000 test images. Not to be changed: it is what the module's own are copied from."""
+    small = shutil.copytree(clone, tmp_path_factory.mktemp("small") / "pipe line")
+    set_params(
+        small,
+        prepare={"validation_split": 0.99},
+        train={"epochs": 2, "batch_size": 32},
+        gate={"floors": {"accuracy": 0.6}, "ceilings": {"loss": 2.0}},
+    )
+    recipe = small / "recipes/baseline.yaml"
+    recipe.write_text(recipe.read_text().replace("split: 0.2", "split: 0.98"))
+    assert stages_run(small) == list(STAGES)
+    commit_all(small)
+    return small
+
+
+@pytest.fixture(scope="module")
+def pipeline(small_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `small_pipeline` for one module to change."""
+    return shutil.copytree(small_pipeline, tmp_path_factory.mktemp("module") / "pipe line")
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 
 from mnist_cnn.errors import InputError, reported
@@ -21,6 +23,15 @@ def test_what_a_user_can_mend_is_one_line(
         main()
     assert stop.value.code == code
     assert capsys.readouterr().err == line
+
+
+def test_a_command_can_have_an_exit_code_of_its_own() -> None:
+    @partial(reported, exit_code=2)
+    def main() -> None:
+        raise InputError
+
+    with pytest.raises(SystemExit, match="2"):
+        main()
 
 
 def test_a_bug_keeps_its_traceback() -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from mnist_cnn.errors import InputError
-from mnist_cnn.files import replacing, write_csv
+from mnist_cnn.files import replacing, restoring, write_csv
 from tests.conftest import ROOT
 
 
@@ -26,6 +26,26 @@ def test_a_failure_leaves_everything_as_it_was(tmp_path: Path) -> None:
         partial.write_text("new")
         raise ZeroDivisionError
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+@pytest.mark.parametrize("old", ["old", None])
+def test_a_failure_restores_a_file_that_shows_progress(tmp_path: Path, old: str | None) -> None:
+    path = tmp_path / "a.csv"
+    if old:
+        path.write_text(old)
+    with pytest.raises(KeyboardInterrupt), restoring(path):
+        path.write_text("half")
+        raise KeyboardInterrupt
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == (
+        {"a.csv": old} if old else {}
+    )
+
+
+def test_a_success_keeps_what_was_written(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("old")
+    with restoring(tmp_path / "a.csv"):
+        (tmp_path / "a.csv").write_text("new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.csv", "new")]
 
 
 def test_a_folder_that_cannot_be_made_is_named_at_once(tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ def test_a_float_as_dvc_writes_it_is_a_float(tmp_path: Path) -> None:
         ("epochs: 3", "epochs: 2024-13-01", "is not YAML (month must be in 1..12)"),
         ("epochs: 3", "epochs: 3\n  epochs: 4", "is not YAML (epochs stands twice"),
         ("epochs: 3", "1: 2", "train[1] is not a parameter"),
+        ("accuracy: 0.98", "accuracy: high", "gate.floors.accuracy is 'high': expected a number"),
+        ("accuracy: 0.98", "accuracy: .nan", "gate.floors.accuracy is nan: expected a number"),
+        ("  floors:\n    accuracy: 0.98\n", "  floors:\n", "gate.floors is None: expected a map"),
         ("epochs: 3", '"a\\nb": 2', "train.a b is not a parameter"),
     ],
 )

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -20,56 +21,18 @@ import pytest
 import yaml
 
 from mnist_cnn.arrays import Arrays, read_arrays, write_arrays
-from tests.conftest import ROOT
+from tests.conftest import ENVIRONMENT, ROOT, STAGES, run, set_params, stages_run, succeed
 
-STAGES = ("prepare", "train", "evaluate")
 RESULTS = ("dvc.lock", "metrics", "models", "data/prepared")
-ENVIRONMENT = os.environ | {
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-}
-
-
-def dvc(clone: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["dvc", *arguments],
-        cwd=clone,
-        env=ENVIRONMENT | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def run_stage(clone: Path, stage: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"stages.{stage}"]
-    return subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
-
-
-def stages_run(clone: Path) -> list[str]:
-    done = dvc(clone, "repro")
-    assert done.returncode == 0, done.stderr
-    return [name for name in STAGES if f"Running stage '{name}'" in done.stdout]
-
-
-def set_params(clone: Path, **sections: dict[str, object]) -> None:
-    path = clone / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    for section, values in sections.items():
-        params[section] |= values
-    path.write_text(yaml.safe_dump(params))
+    return run(clone, "python", "-m", f"stages.{stage}")
 
 
 def contents(clone: Path) -> dict[str, bytes]:
     files = [file for place in RESULTS for file in (clone / place, *(clone / place).rglob("*"))]
     return {str(file): file.read_bytes() for file in files if file.is_file()}
-
-
-@pytest.fixture(scope="module")
-def pipeline(clone: Path) -> Path:
-    """A clone in which `dvc repro` has run: 596 training images, 2 epochs, 10,000 test images."""
-    set_params(clone, prepare={"validation_split": 0.99}, train={"epochs": 2, "batch_size": 32})
-    assert stages_run(clone) == ["prepare", "train", "evaluate"]
-    return clone
 
 
 def test_prepared_bytes_are_the_committed_ones(clone: Path) -> None:
@@ -103,18 +66,24 @@ def test_the_pipeline_leaves_what_it_promises(pipeline: Path) -> None:
 
 def test_a_second_run_changes_nothing_and_says_so(pipeline: Path) -> None:
     before = contents(pipeline)
-    assert "Data and pipelines are up to date." in dvc(pipeline, "repro").stdout
+    assert "Data and pipelines are up to date." in succeed(pipeline, "dvc", "repro")
     assert contents(pipeline) == before
 
 
-def test_a_forced_run_elsewhere_gives_the_same_bytes(pipeline: Path) -> None:
+def test_a_forced_run_elsewhere_gives_the_same_bytes(pipeline: Path, tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("font.size: 20\nsavefig.dpi: 50\n")
     before = contents(pipeline)
     cores = os.sched_getaffinity(0) if sys.platform == "linux" else set()
     try:
         if cores:
             os.sched_setaffinity(0, {min(cores)})
-        elsewhere = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7"}
-        done = dvc(pipeline, "repro", "--force", **elsewhere)
+        elsewhere = {
+            "TZ": "Asia/Kathmandu",
+            "LC_ALL": "C",
+            "PYTHONHASHSEED": "7",
+            "MPLCONFIGDIR": str(tmp_path),
+        }
+        done = run(pipeline, "dvc", "repro", "--force", **elsewhere)
     finally:
         if cores:
             os.sched_setaffinity(0, cores)
@@ -122,8 +91,10 @@ def test_a_forced_run_elsewhere_gives_the_same_bytes(pipeline: Path) -> None:
     assert contents(pipeline) == before
 
 
-def interrupt(clone: Path, command: list[str], partial: str, name: signal.Signals) -> None:
-    """Start `command`, and send it and its children a signal once it writes the file `partial`."""
+def interrupt(
+    clone: Path, command: list[str], moment: Callable[[], bool], name: signal.Signals
+) -> None:
+    """Start `command`, and send it and its children a signal once `moment` has come."""
     process = subprocess.Popen(
         command,
         cwd=clone,
@@ -135,7 +106,7 @@ def interrupt(clone: Path, command: list[str], partial: str, name: signal.Signal
         # A shell that runs the tests in the background has its children ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while not (clone / partial).exists():
+    while not moment():
         assert process.poll() is None, f"{command} ended before it was interrupted"
         time.sleep(0.001)
     os.killpg(process.pid, name)
@@ -160,7 +131,7 @@ def remove_partials(clone: Path) -> None:
 def test_a_killed_stage_keeps_its_outputs(pipeline: Path, stage: str, partial: str) -> None:
     before = contents(pipeline)
     command = ["dvc", "repro", "--force", "--single-item", stage]
-    interrupt(pipeline, command, partial, signal.SIGKILL)
+    interrupt(pipeline, command, (pipeline / partial).exists, signal.SIGKILL)
     remove_partials(pipeline)
     assert contents(pipeline) == before
     assert stages_run(pipeline) == []
@@ -170,22 +141,26 @@ def test_a_killed_stage_keeps_its_outputs(pipeline: Path, stage: str, partial: s
 def test_after_an_interrupted_training_the_next_run_completes(pipeline: Path) -> None:
     complete = contents(pipeline)
     (pipeline / "models/model.keras").unlink()
-    interrupt(pipeline, ["dvc", "repro"], "models/model.partial.keras", signal.SIGINT)
+    partial = pipeline / "models/model.partial.keras"
+    interrupt(pipeline, ["dvc", "repro"], partial.exists, signal.SIGINT)
     assert stages_run(pipeline) == ["train"]
     assert contents(pipeline) == complete
 
 
-def test_a_stage_runs_where_dvc_copies_the_workspace(pipeline: Path) -> None:
-    before = contents(pipeline)
-    options = ["--temp", "--name", "fewer-bins", "--set-param", "evaluate.calibration_bins=5"]
-    done = dvc(pipeline, "exp", "run", *options)
-    assert done.returncode == 0, done.stderr
-    assert "Running stage 'evaluate'" in done.stdout
-    assert "Running stage 'train'" not in done.stdout
-    diff = dvc(pipeline, "metrics", "diff", "fewer-bins", "--json")
-    changed = json.loads(diff.stdout)["metrics/metrics.json"]
-    assert list(changed) == ["expected_calibration_error"]
-    assert contents(pipeline) == before
+def test_curves_follow_the_training_and_come_back_when_it_fails(pipeline: Path) -> None:
+    path = pipeline / "metrics/training.csv"
+    complete = path.read_text()
+    shown = []
+
+    def changed() -> bool:
+        shown.append(path.read_text())
+        return shown[-1] not in (complete, "")
+
+    command = [sys.executable, "-m", "stages.train"]
+    interrupt(pipeline, command, changed, signal.SIGINT)
+    assert shown[-1] == "".join(complete.splitlines(keepends=True)[:2])
+    assert path.read_text() == complete
+    assert not list(pipeline.glob("metrics/*.partial.*"))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +201,7 @@ def test_a_wrong_param_is_one_line_and_leaves_the_outputs(
 ) -> None:
     before, params = contents(pipeline), (pipeline / "params.yaml").read_text()
     set_params(pipeline, **{section: change})
-    done = dvc(pipeline, "repro")
+    done = run(pipeline, "dvc", "repro")
     (pipeline / "params.yaml").write_text(params)
     assert done.returncode != 0
     assert f"error: {complaint}" in done.stderr

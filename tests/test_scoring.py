@@ -46,6 +46,16 @@ def test_calibration_error_weighs_bins_by_their_images() -> None:
     assert scoring.expected_calibration_error(one_of_four, probabilities, 10) == pytest.approx(0.5)
 
 
+def test_reliability_has_a_row_for_each_bin_with_images() -> None:
+    table = scoring.reliability(LABELS, PROBABILITIES, 2)
+    assert table["images"].tolist() == [6]
+    assert table["accuracy"].tolist() == pytest.approx([4 / 6])
+    table = scoring.reliability(LABELS, PROBABILITIES, 10)
+    assert table["images"].tolist() == [1, 1, 1, 1, 2]
+    assert table["confidence"].tolist() == pytest.approx([0.55, 0.65, 0.75, 0.85, 0.95])
+    assert table["accuracy"].tolist() == [0, 0, 1, 1, 1]
+
+
 def test_certainty_falls_into_the_last_bin() -> None:
     probabilities = np.array([[1.0, 0.0]], dtype=np.float32)
     assert scoring.expected_calibration_error(np.array([1]), probabilities, 15) == 1
