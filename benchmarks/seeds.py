@@ -1,14 +1,19 @@
-"""`python -m benchmarks.seeds`: test metrics of the parameters as they stand, over 5 seeds.
+"""`python -m benchmarks.seeds`: test metrics of the parameters as they stand, over 5 seeds, and how
+often the metric check takes a seed for a regression against another.
 
 Each seed is a DVC experiment `seed-N`, run in a copy of the workspace; `dvc exp show` lists them
 afterwards. Takes about a minute a seed on 2 CPU cores.
 """
 
 import subprocess
+from itertools import permutations
 
 import dvc.api
 import pandas as pd
 from tqdm import tqdm
+
+from mnist_cnn.gate import check_regression, compare, read_results
+from mnist_cnn.params import load_params
 
 SEEDS = (1, 2, 3, 4, 5)
 
@@ -25,6 +30,15 @@ def main() -> None:
     print(table[columns].to_string(float_format="%.4f"))
     print(f"\nmean and standard deviation over {len(SEEDS)} seeds:")
     print(table[columns].agg(["mean", "std"]).to_string(float_format="%.4f"))
+
+    params = load_params().gate
+    results = [read_results(f"seed-{seed}") for seed in SEEDS]
+    verdicts = []
+    for candidate, baseline in permutations(results, 2):
+        lost, won = compare(candidate, baseline)
+        row = check_regression(params, len(lost), len(won), len(candidate.predictions))
+        verdicts.append(row.verdict)
+    print(f"\nthe metric check: {verdicts.count('fail')} of {len(verdicts)} pairs of seeds fail")
 
 
 if __name__ == "__main__":
