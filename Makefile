@@ -18,7 +18,9 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/actionlint
+	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 .venv/installed: requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --requirement requirements.txt
