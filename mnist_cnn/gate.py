@@ -61,6 +61,8 @@ def main() -> None:
     parser.add_argument("--baseline", metavar="REV", help="Git revision or DVC experiment")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the report there too")
     arguments = parser.parse_args()
+    if arguments.baseline == "":
+        parser.error("--baseline is empty: expected a Git revision or a DVC experiment")
 
     try:
         checks, images = check(arguments.baseline)
@@ -86,7 +88,7 @@ def check(rev: str | None) -> tuple[list[Check], dict[str, str]]:
     params = load_params().gate
     check_lock()
     results = read_results(None)
-    if not rev:
+    if rev is None:
         return check_bounds(params, results, None), {}
     baseline = read_results(rev)
     lost, won = compare(results, baseline)
@@ -114,8 +116,8 @@ def check_lock() -> None:
                 for stage in stages
                 if stage.changed(allow_missing=True, upstream=stages)
             ]
-    except DvcException as error:
-        raise InputError(f"{error}: expected a Git clone of the project") from error
+    except (DvcException, OSError) as error:
+        raise InputError(f"{error}: expected a whole, writable Git clone of the project") from error
     if changed:
         raise InputError(
             f"dvc.lock does not match the workspace (stages {', '.join(changed)}): expected the "
@@ -130,7 +132,7 @@ def read_results(rev: str | None) -> Results:
         InputError: there is no such revision, or its results are missing, damaged or not those
             that its `dvc.lock` records.
     """
-    place = f"baseline {rev}" if rev else "the workspace"
+    place = "the workspace" if rev is None else f"baseline {rev}"
     try:
         files = Repo(rev=rev).dvcfs
         evaluate = yaml.safe_load(files.read_bytes("dvc.lock"))["stages"]["evaluate"]

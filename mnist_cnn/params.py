@@ -83,10 +83,10 @@ class GateParams(_Section):
     floors: Bounds = Field(description="lowest passing values, by name of the metric")
     ceilings: Bounds = Field(description="highest passing values, by name of the metric")
     tolerated_drop: Share = Field(
-        description="share of the test images that may be lost against the baseline"
+        description="share of the test images by which a model may fall behind the baseline"
     )
     significance_level: Annotated[float, Field(gt=0, lt=1), "a number between 0 and 1"] = Field(
-        description="a larger drop fails where chance explains it with a lower probability"
+        description="a larger drop fails if chance alone makes it less likely than this"
     )
 
 

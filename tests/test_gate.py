@@ -288,6 +288,7 @@ METRICS, PREDICTIONS = gate.METRICS, gate.PREDICTIONS
         (edit("stages/evaluate.py", "import", "import "), "does not match .* (stages evaluate)"),
         (edit("dvc.yaml", "cmd: python", "cmd: py"), "does not match .* (stages prepare)"),
         (edit("dvc.lock", "md5: ", "md5: 0"), "does not match"),
+        (edit("dvc.lock", "stages:", "stages: {"), "unable to read: 'dvc.lock', YAML file struct"),
         (edit(METRICS, "accuracy", "acuracy"), "does not match .* (stages evaluate)"),
         (edit(PREDICTIONS, "\n5,", "\n6,"), "does not match .* (stages evaluate)"),
         (
@@ -366,7 +367,9 @@ def test_without_git_nothing_can_be_checked(clone: Path, tmp_path: Path) -> None
     copy = shutil.copytree(clone, tmp_path / "copy", ignore=shutil.ignore_patterns(".git", "data"))
     done = run(copy, "python", "-m", "mnist_cnn.gate")
     assert done.returncode == 2
-    assert done.stderr.endswith("is not a git repository: expected a Git clone of the project\n")
+    assert done.stderr.endswith(
+        "is not a git repository: expected a whole, writable Git clone of the project\n"
+    )
     assert done.stderr.count("\n") == 1
 
 
@@ -379,6 +382,12 @@ def test_a_shallow_clone_without_the_baseline_says_how_to_get_it(
     assert done.returncode == 2
     assert "`git fetch --unshallow`" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_an_empty_baseline_is_refused(check: Command) -> None:
+    code, _, errors = check("--baseline", "")
+    assert code == 2
+    assert "--baseline is empty: expected a Git revision" in errors
 
 
 def test_a_report_that_cannot_be_written_is_exit_code_2(check: Command) -> None:
