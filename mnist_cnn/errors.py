@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import traceback
 from collections.abc import Callable
 
 
@@ -10,8 +11,8 @@ class InputError(Exception):
 
 
 def reported(main: Callable[[], None], exit_code: int = 1) -> Callable[[], None]:
-    """Decorate a command's `main`: an `InputError` becomes one line on stderr and `exit_code`,
-    Ctrl-C exit code 130. Anything else is a bug and keeps its traceback."""
+    """Decorate a command's `main`: an `InputError` becomes one line on stderr, any other error is a
+    bug and keeps its traceback; both end with `exit_code`. Ctrl-C ends with exit code 130."""
 
     @functools.wraps(main)
     def run() -> None:
@@ -23,5 +24,8 @@ def reported(main: Callable[[], None], exit_code: int = 1) -> Callable[[], None]
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(exit_code)
 
     return run

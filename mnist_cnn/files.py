@@ -45,6 +45,7 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
 def restoring(path: Path) -> Iterator[None]:
     """Put `path` back as it was when the block, which may show there how far it is, fails."""
     backup = path.with_suffix(f".backup.partial{path.suffix}")
+    backup.unlink(missing_ok=True)
     if path.exists():
         shutil.copyfile(path, backup)
     try:

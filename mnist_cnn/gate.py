@@ -20,6 +20,7 @@ import yaml
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import RevError
+from dvc.stage.serialize import to_single_stage_lockfile
 from scipy.special import bdtr
 from tabulate import tabulate
 
@@ -44,8 +45,8 @@ class Results(NamedTuple):
     test_set: str
 
 
-class Check(NamedTuple):
-    """A row of the report: numbers as they are shown, "" where there is none."""
+class Row(NamedTuple):
+    """A check, as a row of the report: numbers as they are shown, "" where there is none."""
 
     check: str
     limit: str
@@ -61,42 +62,48 @@ def main() -> None:
     parser.add_argument("--baseline", metavar="REV", help="Git revision or DVC experiment")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the report there too")
     arguments = parser.parse_args()
-    if arguments.baseline == "":
+    if arguments.baseline is not None and not arguments.baseline:
         parser.error("--baseline is empty: expected a Git revision or a DVC experiment")
 
     try:
-        checks, images = check(arguments.baseline)
+        rows, images = check(arguments.baseline)
     except InputError as error:
         if arguments.markdown:
             write(arguments.markdown, f"## Metric check: it cannot be told\n\n{error}\n")
         raise
     if arguments.markdown:
-        write(arguments.markdown, markdown(checks, images))
-    print(tabulate(checks, headers=Check._fields, disable_numparse=True))
+        write(arguments.markdown, markdown(rows, images))
+    print(tabulate(rows, headers=Row._fields, disable_numparse=True))
     for title, listing in images.items():
         print(textwrap.fill(f"{title}: {listing}", 100, subsequent_indent="  "))
-    sys.exit(any(row.verdict == "fail" for row in checks))
+    sys.exit(any(row.verdict == "fail" for row in rows))
 
 
-def check(rev: str | None) -> tuple[list[Check], dict[str, str]]:
+def check(rev: str | None) -> tuple[list[Row], dict[str, str]]:
     """Make all checks, those against a baseline if `rev` names one; also list the images that were
     lost and won.
 
     Raises:
-        InputError: a check cannot be made.
+        InputError: a check cannot be made, or there is none to make.
     """
     params = load_params().gate
     check_lock()
     results = read_results(None)
     if rev is None:
-        return check_bounds(params, results, None), {}
+        rows = check_bounds(params, results, None)
+        if not rows:
+            raise InputError(
+                f"{PARAMS_PATH}: gate.floors and gate.ceilings are empty: expected a metric in one "
+                "of them, or a --baseline"
+            )
+        return rows, {}
     baseline = read_results(rev)
     lost, won = compare(results, baseline)
-    checks = check_bounds(params, results, baseline)
-    checks.append(check_regression(params, len(lost), len(won), len(results.predictions)))
-    return checks, {
-        f"lost against {rev}": listed(lost, results),
-        f"won against {rev}": listed(won, baseline),
+    rows = check_bounds(params, results, baseline)
+    rows.append(check_regression(params, len(lost), len(won), len(results.predictions)))
+    return rows, {
+        f"{len(lost)} lost against {rev}": listed(lost, results),
+        f"{len(won)} won against {rev}": listed(won, baseline),
     }
 
 
@@ -109,15 +116,24 @@ def check_lock() -> None:
     """
     try:
         repo = Repo()
+        recorded = yaml.safe_load(Path("dvc.lock").read_bytes())["stages"]
         with repo.lock:
             stages = repo.index.stages
+            made = {out.fs_path for stage in stages for out in stage.outs}
             changed = [
                 stage.addressing
                 for stage in stages
-                if stage.changed(allow_missing=True, upstream=stages)
+                if stage.frozen  # DVC would not look
+                or stage.changed(allow_missing=True, upstream=stages)
+                or to_single_stage_lockfile(stage) != recorded[stage.addressing]
+                or not all(dep.exists or dep.fs_path in made for dep in stage.deps)
             ]
-    except (DvcException, OSError) as error:
-        raise InputError(f"{error}: expected a whole, writable Git clone of the project") from error
+        changed += recorded.keys() - {stage.addressing for stage in stages}
+    except (DvcException, OSError, LookupError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(
+            f"dvc.lock cannot be compared with the workspace ({' '.join(str(error).split())}): "
+            "expected a whole, writable Git clone that no other DVC command is using"
+        ) from error
     if changed:
         raise InputError(
             f"dvc.lock does not match the workspace (stages {', '.join(changed)}): expected the "
@@ -141,17 +157,18 @@ def read_results(rev: str | None) -> Results:
         for name, content in contents.items():
             if hashlib.md5(content, usedforsecurity=False).hexdigest() != recorded[name]:
                 raise ValueError(f"{name} is not the one that dvc.lock records")
-        return Results(
-            parse_metrics(contents[METRICS]),
-            parse_predictions(contents[PREDICTIONS]),
-            recorded[TEST_SET],
-        )
+        metrics = parse_metrics(contents[METRICS])
+        predictions = parse_predictions(contents[PREDICTIONS])
+        errors = np.count_nonzero(predictions["actual"] != predictions["predicted"])
+        if metrics["errors"] != errors:
+            raise ValueError(f"{METRICS} has {metrics['errors']} errors, {PREDICTIONS} {errors}")
+        return Results(metrics, predictions, recorded[TEST_SET])
     except RevError as error:
         raise InputError(
             f"{place}: {error}: expected a commit, branch, tag or experiment of this clone; "
             "`git fetch` brings what is missing, in a shallow clone `git fetch --unshallow`"
         ) from error
-    except (DvcException, OSError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
+    except Exception as error:  # whatever damaged files make of their readers
         problem = " ".join(str(error).strip("'\"").split())
         raise InputError(
             f"{place}: the results cannot be read ({problem}): expected {METRICS} and "
@@ -169,22 +186,25 @@ def parse_metrics(content: bytes) -> dict[str, float]:
 
 
 def parse_predictions(content: bytes) -> npt.NDArray[np.void]:
-    """Read `predictions.csv`; a ValueError where it has other columns, or no row."""
+    """Read `predictions.csv`; a ValueError where it has other columns, no row, or a gap."""
     header, _, rows = content.partition(b"\n")
     if header.decode().split(",") != list(PREDICTIONS_DTYPE.names or ()):
         raise ValueError(f"{PREDICTIONS} has the columns {header!r}")
-    if not rows:
+    if not rows.strip():
         raise ValueError(f"{PREDICTIONS} has no row")
-    return np.loadtxt(io.BytesIO(rows), PREDICTIONS_DTYPE, delimiter=",", ndmin=1)
+    predictions = np.loadtxt(io.BytesIO(rows), PREDICTIONS_DTYPE, delimiter=",", ndmin=1)
+    if not np.array_equal(predictions["index"], np.arange(len(predictions))):
+        raise ValueError(f"{PREDICTIONS} does not list the images one by one")
+    return predictions
 
 
-def check_bounds(params: GateParams, results: Results, baseline: Results | None) -> list[Check]:
+def check_bounds(params: GateParams, results: Results, baseline: Results | None) -> list[Row]:
     """Hold metrics to the floors and ceilings of `params`.
 
     Raises:
         InputError: there is no such metric.
     """
-    checks = []
+    rows = []
     bounds = [(name, ">=", bound) for name, bound in params.floors.items()]
     bounds += [(name, "<=", bound) for name, bound in params.ceilings.items()]
     for name, sign, bound in bounds:
@@ -195,8 +215,8 @@ def check_bounds(params: GateParams, results: Results, baseline: Results | None)
             )
         value = results.metrics[name]
         before = baseline.metrics.get(name) if baseline else None
-        checks.append(
-            Check(
+        rows.append(
+            Row(
                 name,
                 f"{sign} {bound:.10g}",
                 f"{value:.10g}",
@@ -205,7 +225,7 @@ def check_bounds(params: GateParams, results: Results, baseline: Results | None)
                 "pass" if (value >= bound if sign == ">=" else value <= bound) else "fail",
             )
         )
-    return checks
+    return rows
 
 
 def compare(
@@ -220,20 +240,20 @@ def compare(
     now, before = results.predictions, baseline.predictions
     if results.test_set != baseline.test_set or not np.array_equal(now["actual"], before["actual"]):
         raise InputError(
-            f"the baseline was evaluated on another test set ({TEST_SET} with MD5 "
-            f"{baseline.test_set}): expected the same images, MD5 {results.test_set}"
+            f"the baseline was evaluated on another test set: expected the same {TEST_SET} and the "
+            "same labels; name a baseline evaluated on them"
         )
     right_now = now["predicted"] == now["actual"]
     right_before = before["predicted"] == before["actual"]
     return np.flatnonzero(right_before & ~right_now), np.flatnonzero(right_now & ~right_before)
 
 
-def check_regression(params: GateParams, lost: int, won: int, images: int) -> Check:
+def check_regression(params: GateParams, lost: int, won: int, images: int) -> Row:
     """A drop fails that is larger than tolerated and not explained by chance."""
     gain = (won - lost) / images
     p = mcnemar(lost, won)
     failed = -gain > params.tolerated_drop and p < params.significance_level
-    return Check(
+    return Row(
         "no regression",
         f"drop <= {params.tolerated_drop:.10g} or p >= {params.significance_level:.10g}",
         f"{lost} lost, {won} won, p = {p:.2g}",
@@ -251,20 +271,20 @@ def mcnemar(lost: int, won: int) -> float:
 
 
 def listed(images: npt.NDArray[np.int64], results: Results) -> str:
-    """How many images, and how `results` misreads the first of them."""
-    rows = results.predictions[images[:IMAGES_LISTED]]
-    names = [f"{row['index']} ({row['actual']} as {row['predicted']})" for row in rows]
+    """The numbers of the first images, and how `results` misreads them."""
+    predictions = results.predictions[images[:IMAGES_LISTED]]
+    names = [f"{p['index']} ({p['actual']} as {p['predicted']})" for p in predictions]
     rest = len(images) - len(names)
-    return f"{len(images)} images. " + ", ".join(names) + (f" and {rest} more" if rest else "")
+    return ", ".join(names) + (f" and {rest} more" if rest else "")
 
 
-def markdown(checks: list[Check], images: dict[str, str]) -> str:
+def markdown(rows: list[Row], images: dict[str, str]) -> str:
     """The report for a pull request."""
-    failed = [row.check for row in checks if row.verdict == "fail"]
+    failed = [row.check for row in rows if row.verdict == "fail"]
     title = f"Metric check: fail ({', '.join(failed)})" if failed else "Metric check: pass"
-    table = tabulate(checks, headers=Check._fields, tablefmt="github", disable_numparse=True)
+    table = tabulate(rows, headers=Row._fields, tablefmt="github", disable_numparse=True)
     details = [
-        f"<details><summary>Images {name}</summary>\n\n{listing}\n</details>"
+        f"<details><summary>{name}</summary>\n\n{listing}\n</details>"
         for name, listing in images.items()
     ]
     return "\n\n".join([f"## {title}", table, *details]) + "\n"

@@ -35,12 +35,14 @@ def main() -> None:
     make_deterministic(params.train.threads, params.train.seed)
     network = build_network(params.model, image_shape, CLASSES)
     with replacing(MODEL, CURVES) as (model, curves), restoring(CURVES):
+        live = CURVES.with_suffix(".live.partial.csv")
         epochs = []
         for epoch in fit(network, train, validation, params.train):
             epochs.append(epoch)
             print("  ".join(f"{name} {value:.4g}" for name, value in epoch.items()), flush=True)
             write_csv(pd.DataFrame(epochs), curves)
-            shutil.copyfile(curves, CURVES)  # so that plots follow the training
+            shutil.copyfile(curves, live)
+            live.replace(CURVES)  # so that plots follow the training
         save_network(network, model)
 
 

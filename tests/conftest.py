@@ -1,5 +1,6 @@
 """What the tests share: scratch clones of the repository, commands in them, a few small arrays."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,10 +8,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from mnist_cnn.arrays import Arrays
+from mnist_cnn.files import write_csv
 from mnist_cnn.network import make_deterministic
 from mnist_cnn.params import Params
 
@@ -59,7 +62,11 @@ PARAMS = Params.model_validate(yaml.safe_load(PARAMS_TEXT))
 
 STAGES = ("prepare", "train", "evaluate")
 ENVIRONMENT = os.environ | {
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "GIT_AUTHOR_NAME": "Test",
+    "GIT_AUTHOR_EMAIL": "test@localhost",
+    "GIT_COMMITTER_NAME": "Test",
+    "GIT_COMMITTER_EMAIL": "test@localhost",
 }
 
 make_deterministic(threads=2)  # before a test runs anything else of TensorFlow
@@ -107,8 +114,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, clone / name)
     succeed(clone, "git", "init", "--quiet", "--initial-branch", "main")
-    succeed(clone, "git", "config", "user.name", "Test")
-    succeed(clone, "git", "config", "user.email", "test@localhost")
     commit_all(clone)
     return clone
 
@@ -116,6 +121,20 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def commit_all(clone: Path) -> None:
     succeed(clone, "git", "add", "--all")
     succeed(clone, "git", "commit", "--quiet", "-m", "all")
+
+
+def misread(clone: Path, lost: int) -> None:
+    """Have the results say, and dvc.lock record, that so many more images were misread; fewer if
+    `lost` is negative."""
+    predictions = pd.read_csv(clone / "metrics/predictions.csv")
+    right = predictions["actual"] == predictions["predicted"]
+    changed = predictions.index[right if lost > 0 else ~right][: abs(lost)]
+    predictions.loc[changed, "predicted"] = (predictions["actual"] + (lost > 0)) % 10
+    write_csv(predictions, clone / "metrics/predictions.csv")
+    metrics = json.loads((clone / "metrics/metrics.json").read_text())
+    metrics["errors"] += lost
+    (clone / "metrics/metrics.json").write_text(json.dumps(metrics))
+    succeed(clone, "dvc", "commit", "--quiet", "--force")
 
 
 @pytest.fixture(scope="session")

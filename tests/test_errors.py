@@ -25,19 +25,21 @@ def test_what_a_user_can_mend_is_one_line(
     assert capsys.readouterr().err == line
 
 
-def test_a_command_can_have_an_exit_code_of_its_own() -> None:
+@pytest.mark.parametrize("error", [InputError(), KeyError()])
+def test_a_command_can_have_an_exit_code_of_its_own(error: Exception) -> None:
     @partial(reported, exit_code=2)
     def main() -> None:
-        raise InputError
+        raise error
 
     with pytest.raises(SystemExit, match="2"):
         main()
 
 
-def test_a_bug_keeps_its_traceback() -> None:
+def test_a_bug_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     @reported
     def main() -> None:
-        raise KeyError
+        raise KeyError("bug")
 
-    with pytest.raises(KeyError):
+    with pytest.raises(SystemExit, match="1"):
         main()
+    assert capsys.readouterr().err.startswith("Traceback (most recent call last):\n")

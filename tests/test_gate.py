@@ -19,11 +19,12 @@ from scipy.stats import binomtest
 from mnist_cnn import gate, scoring
 from mnist_cnn.arrays import Arrays
 from mnist_cnn.datasets import load_mnist
+from mnist_cnn.errors import InputError
 from mnist_cnn.files import write_csv
 from mnist_cnn.network import build_network, make_deterministic, predict
 from mnist_cnn.training import fit
 from stages.prepare import normalize
-from tests.conftest import PARAMS, commit_all, run, set_params, succeed
+from tests.conftest import PARAMS, commit_all, misread, run, set_params, succeed
 
 
 def results(predictions: pd.DataFrame, path: Path) -> gate.Results:
@@ -77,12 +78,22 @@ def test_lost_and_won_images_are_told_apart(tmp_path: Path) -> None:
     before = results(table.assign(confidence=0.5), tmp_path / "before.csv")
     now = results(table.assign(predicted=[1, 7, 3, 9], confidence=0.5), tmp_path / "now.csv")
     lost, won = gate.compare(now, before)
-    assert gate.listed(lost, now) == "1 images. 1 (2 as 7)"
-    assert gate.listed(won, before) == "1 images. 2 (3 as 0)"
+    assert gate.listed(lost, now) == "1 (2 as 7)"
+    assert gate.listed(won, before) == "2 (3 as 0)"
+    assert gate.listed(np.array([2, 1]), before) == "2 (3 as 0), 1 (2 as 2)"
+
+
+@pytest.mark.parametrize(("test_set", "last"), [("another test set", 4), ("a test set", 5)])
+def test_other_test_images_are_refused(tmp_path: Path, test_set: str, last: int) -> None:
+    table = pd.DataFrame({"index": [0, 1], "actual": [3, 4], "predicted": [3, 0]})
+    before = results(table.assign(confidence=0.5), tmp_path / "before.csv")
+    now = results(table.assign(confidence=0.5, actual=[3, last]), tmp_path / "now.csv")
+    with pytest.raises(InputError, match="the baseline was evaluated on another test set"):
+        gate.compare(now._replace(test_set=test_set), before)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, gate.Results]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, gate.Results]:
     """Results on MNIST's test images: of the default network after 2 epochs on half the training
     images, of the same from another seed, and of three that are worse."""
     dataset = load_mnist()
@@ -118,7 +129,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, gate
     kernels, *rest = network.get_weights()
     kernels[..., :8] = 0
     network.set_weights([kernels, *rest])
-    yield found | {"damaged weights": evaluated(network, "weights")}
+    return found | {"damaged weights": evaluated(network, "weights")}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +148,7 @@ def test_a_slightly_worse_model_fails_and_noise_passes(
     lost, won = gate.compare(trained[candidate], trained["baseline"])
     check = gate.check_regression(PARAMS.gate, len(lost), len(won), 10_000)
     assert check.verdict == verdict, check
-    # Only a little worse: no plain look at the accuracy would tell.
+    # Worse only by a little, none of them broken.
     predictions = trained[candidate].predictions
     assert (predictions["actual"] == predictions["predicted"]).mean() > 0.97
 
@@ -187,15 +198,6 @@ def recorded(file: str, old: str, new: str) -> Change:
     return change
 
 
-def misread(folder: Path, lost: int) -> None:
-    path = folder / "metrics/predictions.csv"
-    table = pd.read_csv(path)
-    right = table.index[table["actual"] == table["predicted"]][:lost]
-    table.loc[right, "predicted"] = (table.loc[right, "actual"] + 1) % 10
-    write_csv(table, path)
-    record()
-
-
 def without_predictions(folder: Path) -> None:
     (folder / "metrics/predictions.csv").unlink()
 
@@ -210,8 +212,10 @@ def another_test_set(folder: Path) -> None:
     (folder / "dvc.lock").write_text(lock.replace(digest, "0" * 32))
 
 
-def test_the_committed_results_belong_to_the_committed_files_and_pass(clone: Path) -> None:
-    succeed(clone, "python", "-m", "mnist_cnn.gate")
+def test_the_committed_results_belong_to_the_committed_files(clone: Path) -> None:
+    """Whether they are good is not for the tests to tell."""
+    done = run(clone, "python", "-m", "mnist_cnn.gate")
+    assert done.returncode in (0, 1), done.stderr
 
 
 def test_the_report_has_each_check_with_its_limit_and_difference(
@@ -223,11 +227,11 @@ def test_the_report_has_each_check_with_its_limit_and_difference(
     assert re.search(r"accuracy +>= 0\.6 +0\.\d+ +0\.\d+ +\+0 +pass", printed)
     row = r"no regression +drop <= 0\.0005 or p >= 0\.05 +60 lost, 0 won, p = \S+ +-0\.006 +fail"
     assert re.search(row, printed)
-    listing = r"lost against main: 60 images\. \d+ \(\d as \d\), .+ and\s+20\s+more"
+    listing = r"60 lost against main: \d+ \(\d as \d\), .+ and\s+20\s+more"
     assert re.search(listing, printed, re.DOTALL)
     report = (pipeline / "report.md").read_text()
     assert report.startswith("## Metric check: fail (no regression)\n\n| check ")
-    assert "<summary>Images lost against main</summary>\n\n60 images. " in report
+    assert "<summary>60 lost against main</summary>" in report
 
 
 def test_a_drop_that_chance_explains_passes(pipeline: Path, check: Command) -> None:
@@ -236,6 +240,13 @@ def test_a_drop_that_chance_explains_passes(pipeline: Path, check: Command) -> N
     assert code == 0
     assert "4 lost, 0 won" in printed
     assert (pipeline / "report.md").read_text().startswith("## Metric check: pass\n")
+
+
+def test_a_check_of_nothing_is_refused(pipeline: Path, check: Command) -> None:
+    set_params(pipeline, gate={"floors": {}, "ceilings": {}})
+    code, _, errors = check()
+    assert code == 2
+    assert errors.startswith("error: params.yaml: gate.floors and gate.ceilings are empty: expec")
 
 
 def test_a_floor_that_is_not_reached_fails(pipeline: Path, check: Command) -> None:
@@ -288,7 +299,22 @@ METRICS, PREDICTIONS = gate.METRICS, gate.PREDICTIONS
         (edit("stages/evaluate.py", "import", "import "), "does not match .* (stages evaluate)"),
         (edit("dvc.yaml", "cmd: python", "cmd: py"), "does not match .* (stages prepare)"),
         (edit("dvc.lock", "md5: ", "md5: 0"), "does not match"),
-        (edit("dvc.lock", "stages:", "stages: {"), "unable to read: 'dvc.lock', YAML file struct"),
+        (
+            edit("dvc.lock", "stages:", "stages: {"),
+            "dvc.lock cannot be compared with the workspace (while parsing a flow mapping",
+        ),
+        (
+            lambda folder: (folder / "dvc.lock").unlink(),
+            "dvc.lock cannot be compared with the work",
+        ),
+        (lambda folder: (folder / "dvc.yaml").unlink(), "does not match .* (stages "),
+        (lambda folder: (folder / "stages/train.py").unlink(), "does not match .* (stages train)"),
+        (edit("dvc.yaml", "desc: the network", "frozen: true\n    desc: the"), "(stages train)"),
+        (edit("dvc.yaml", "      - model\n      - train\n", "      - model\n"), "(stages train)"),
+        (
+            edit("params.yaml", "  floors:\n    accuracy: 0.6\n", "  floors: {x: 0}\n"),
+            "params.yaml: x, named under gate, is not a metric",
+        ),
         (edit(METRICS, "accuracy", "acuracy"), "does not match .* (stages evaluate)"),
         (edit(PREDICTIONS, "\n5,", "\n6,"), "does not match .* (stages evaluate)"),
         (
@@ -314,6 +340,18 @@ METRICS, PREDICTIONS = gate.METRICS, gate.PREDICTIONS
         (
             recorded(PREDICTIONS, "\n5,", "\nfive,"),
             "the workspace: the results cannot be read (could not convert string 'five'",
+        ),
+        (
+            recorded(METRICS, '"loss": ', f'"loss": {"1" * 400}, "was": '),
+            "the workspace: the results cannot be read (int too large to convert to float)",
+        ),
+        (
+            recorded(PREDICTIONS, "\n5,", "\n4,"),
+            "(metrics/predictions.csv does not list the images one by one)",
+        ),
+        (
+            recorded(METRICS, '"errors": ', '"errors": 1'),
+            "errors, metrics/predictions.csv ",
         ),
         (
             recorded(PREDICTIONS, "index,", "number,"),
@@ -367,9 +405,7 @@ def test_without_git_nothing_can_be_checked(clone: Path, tmp_path: Path) -> None
     copy = shutil.copytree(clone, tmp_path / "copy", ignore=shutil.ignore_patterns(".git", "data"))
     done = run(copy, "python", "-m", "mnist_cnn.gate")
     assert done.returncode == 2
-    assert done.stderr.endswith(
-        "is not a git repository: expected a whole, writable Git clone of the project\n"
-    )
+    assert "is not a git repository): expected a whole, writable Git clone" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -384,8 +420,9 @@ def test_a_shallow_clone_without_the_baseline_says_how_to_get_it(
     assert done.stderr.count("\n") == 1
 
 
-def test_an_empty_baseline_is_refused(check: Command) -> None:
-    code, _, errors = check("--baseline", "")
+@pytest.mark.parametrize("baseline", ["", "--"])
+def test_an_empty_baseline_is_refused(check: Command, baseline: str) -> None:
+    code, _, errors = check(f"--baseline={baseline}")
     assert code == 2
     assert "--baseline is empty: expected a Git revision" in errors
 
