@@ -142,6 +142,7 @@ def small_pipeline(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A clone in which `dvc repro` has run and its results are committed: 596 training images, 2
     epochs, 10,000 test images. Not to be changed: it is what the module's own are copied from."""
     small = shutil.copytree(clone, tmp_path_factory.mktemp("small") / "pipe line")
+    (small / "params.yaml").write_text(PARAMS_TEXT)
     set_params(
         small,
         prepare={"validation_split": 0.99},
