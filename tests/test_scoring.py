@@ -56,6 +56,12 @@ def test_reliability_has_a_row_for_each_bin_with_images() -> None:
     assert table["accuracy"].tolist() == [0, 0, 1, 1, 1]
 
 
+def test_a_confidence_on_the_edge_belongs_to_the_lower_bin() -> None:
+    probabilities = np.array([[0.5, 0.5], [0.75, 0.25]], dtype=np.float32)
+    table = scoring.reliability(np.array([0, 0]), probabilities, 2)
+    assert table["confidence"].tolist() == [0.5, 0.75]
+
+
 def test_certainty_falls_into_the_last_bin() -> None:
     probabilities = np.array([[1.0, 0.0]], dtype=np.float32)
     assert scoring.expected_calibration_error(np.array([1]), probabilities, 15) == 1
