@@ -50,14 +50,16 @@ def wait_for_the_queue(folder: Path) -> None:
     assert status.count("Success") == 2, status
 
 
-def test_every_command_runs_in_the_order_of_the_text(pipeline: Path) -> None:
+def test_every_command_runs_in_the_order_of_the_text(pipeline: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"  # not a pipe: the workers of the queue would hold it open
     for command in COMMANDS:
         if command.startswith(INSTALLATION):
             continue
-        done = run(pipeline, "sh", "-c", command)
-        assert done.returncode == EXIT_CODES.get(command, 0), (command, done.stdout, done.stderr)
+        done = run(pipeline, "sh", "-c", f"({command}) > '{log}' 2>&1")
+        assert done.returncode == EXIT_CODES.get(command, 0), (command, log.read_text())
         if command.startswith("dvc queue start"):
             wait_for_the_queue(pipeline)
+            succeed(pipeline, "dvc", "queue", "stop")
 
     changes = json.loads(succeed(pipeline, "dvc", "params", "diff", "longer", "hasty", "--json"))
     assert set(changes["params.yaml"]) == {"train.epochs", "train.learning_rate"}
