@@ -7,12 +7,10 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, commit_all, misread, run, succeed
+from tests.test_plots import PLOTS
 
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
-PLOTS = ("accuracy", "confusions", "loss", "recall", "reliability")
 STEPS = {step["name"]: step["run"] for step in WORKFLOW["jobs"]["check"]["steps"] if "run" in step}
-
-
 SHELL = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")
 
 
