@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,16 +29,24 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 @contextmanager
 def _quick_and_silent() -> Iterator[None]:
-    """For importing TensorFlow: a tenth of that time goes into collecting garbage that is none, and
-    it greets with lines about missing GPUs that no log level suppresses
+    """For importing TensorFlow and Keras, a third of whose time would go into collecting garbage
+    that is none and, where they are installed, into packages that Keras can do without. They also
+    greet with lines about missing GPUs that no log level suppresses
     (https://github.com/tensorflow/tensorflow/issues/100442)."""
+    optional = {name: sys.modules.get(name) for name in ("matplotlib", "sklearn")}
     stderr = os.dup(2)
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     gc.disable()
+    for name in optional:
+        sys.modules[name] = None  # type: ignore[assignment]  # as if not installed
     try:
         yield
     finally:
+        for name, module in optional.items():
+            del sys.modules[name]
+            if module:
+                sys.modules[name] = module
         gc.enable()
         os.dup2(stderr, 2)
         os.close(stderr)
@@ -68,33 +77,35 @@ def build_network(
     """The network with fresh weights: images float32 [N, H, W, C] in [0, 1] to probabilities
     float32 [N, classes].
 
-    With batch normalisation (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167) the output
-    of each hidden layer is normalised before its ReLU.
+    With batch normalisation (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167) what each
+    pooling and the hidden dense layer give is normalised before its ReLU: there are fewer numbers
+    to normalise after a pooling than before it.
     """
-    hidden: dict[str, Any] = {"activation": "relu"}
-    then: list[type[keras.Layer]] = []
-    if params.batch_normalization:
-        hidden = {"use_bias": False}
-        then = [layers.BatchNormalization, layers.ReLU]
-
     stack: list[keras.Layer] = []
     for convolution in params.convolutions:
-        stack.append(
-            layers.Conv2D(
-                convolution.filters, convolution.kernel_size, convolution.strides, **hidden
-            )
-        )
-        stack += [layer() for layer in then]
-        if convolution.pool_size:
-            stack.append(layers.MaxPooling2D(convolution.pool_size))
-    stack += [
-        layers.Flatten(),
-        layers.Dropout(params.dropout),
-        layers.Dense(params.dense_units, **hidden),
-        *(layer() for layer in then),
-        layers.Dense(classes, activation="softmax"),
-    ]
+        shape = (convolution.filters, convolution.kernel_size, convolution.strides)
+        if convolution.pool_size and params.batch_normalization:
+            stack += [
+                layers.Conv2D(*shape, use_bias=False),
+                layers.MaxPooling2D(convolution.pool_size),
+                *_normalized_relu(),
+            ]
+        else:
+            stack.append(layers.Conv2D(*shape, activation="relu"))
+            if convolution.pool_size:
+                stack.append(layers.MaxPooling2D(convolution.pool_size))
+    stack += [layers.Flatten(), layers.Dropout(params.dropout)]
+    if params.batch_normalization:
+        stack += [layers.Dense(params.dense_units, use_bias=False), *_normalized_relu()]
+    else:
+        stack.append(layers.Dense(params.dense_units, activation="relu"))
+    stack.append(layers.Dense(classes, activation="softmax"))
     return keras.Sequential([keras.Input(image_shape), *stack], name="mnist_cnn")
+
+
+def _normalized_relu() -> list[keras.Layer]:
+    # Keras' momentum of 0.99 remembers too much of the start for a training of one epoch.
+    return [layers.BatchNormalization(momentum=0.9), layers.ReLU()]
 
 
 def save_network(network: keras.Sequential, path: Path) -> None:

@@ -47,7 +47,7 @@ class ModelParams(_Section):
         min_length=1, description="one entry per convolution, from the image inwards"
     )
     batch_normalization: Annotated[bool, "true or false"] = Field(
-        description="normalise the output of each hidden layer before its ReLU"
+        description="normalise what each pooling and the hidden dense layer give, before its ReLU"
     )
     dropout: Share = Field(description="share of the flattened features dropped in training")
     dense_units: Units = Field(description="width of the hidden dense layer")
@@ -64,8 +64,21 @@ class TrainParams(_Section):
         description="the rate after the last step, reached along half a cosine"
     )
     warmup: Share = Field(description="share of the steps in which the rate climbs from 0")
-    translation: Annotated[int, Field(ge=0, le=1024), "an integer from 0 to 1024"] = Field(
-        description="augmentation: largest random shift of a training image in pixels"
+    label_smoothing: Share = Field(
+        description="share of each label spread evenly over all classes in the training loss"
+    )
+    rotation: Annotated[float, Field(ge=0, le=180), "a number from 0 to 180"] = Field(
+        description="augmentation: largest random rotation of a training image in degrees"
+    )
+    zoom: Share = Field(
+        description="augmentation: largest random change of height and of width, as a share"
+    )
+    shear: Share = Field(
+        description="augmentation: largest random shift of a row, as a share of its distance from "
+        "the centre"
+    )
+    translation: Annotated[float, Field(ge=0, le=1024), "a number from 0 to 1024"] = Field(
+        description="augmentation: largest random shift, across and down, in pixels"
     )
     threads: Annotated[int, Field(ge=1, le=256), "an integer from 1 to 256"] = Field(
         description="intra-op threads; another number changes the last bits of the weights"

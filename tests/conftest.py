@@ -43,7 +43,11 @@ train:
   learning_rate: 0.012
   final_learning_rate: 0.0
   warmup: 0.1
-  translation: 1
+  label_smoothing: 0.0
+  rotation: 0.0
+  zoom: 0.0
+  shear: 0.0
+  translation: 1.0
   threads: 2
 
 evaluate:

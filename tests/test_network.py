@@ -1,4 +1,5 @@
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from mnist_cnn.arrays import Arrays
 from mnist_cnn.errors import InputError
 from mnist_cnn.network import build_network, load_network, predict, save_network
 from mnist_cnn.params import ConvolutionParams, ModelParams
-from tests.conftest import PARAMS
+from tests.conftest import PARAMS, ROOT, succeed
 
 DEFAULT = PARAMS.model
 
@@ -47,15 +48,17 @@ def test_blocks_with_batch_normalization() -> None:
         dense_units=16,
     )
     network = build_network(params, (28, 28, 3), 7)
-    block = ["Conv2D", "BatchNormalization", "ReLU"]
+    normalized = ["BatchNormalization", "ReLU"]
     assert [type(layer).__name__ for layer in network.layers] == [
-        *block,
-        *block,
-        *["MaxPooling2D", "Flatten", "Dropout"],
-        *["Dense", "BatchNormalization", "ReLU", "Dense"],
+        *["Conv2D", "Conv2D", "MaxPooling2D", *normalized],
+        *["Flatten", "Dropout", "Dense", *normalized, "Dense"],
     ]
     assert network.output_shape == (None, 7)
-    assert not network.layers[0].use_bias
+    stem, before_pooling, *_ = network.layers
+    assert stem.use_bias
+    assert stem.activation.__name__ == "relu"
+    assert not before_pooling.use_bias
+    assert before_pooling.activation.__name__ == "linear"
 
 
 def test_predictions_are_probabilities_whatever_the_batch_size(arrays: Arrays) -> None:
@@ -120,3 +123,24 @@ def test_a_model_that_holds_code_is_refused(tmp_path: Path) -> None:
     keras.Sequential([keras.Input((2,)), code]).save(tmp_path / "model.keras")
     with pytest.raises(InputError, match=r"model.keras is not a usable Keras model \(.*`Lambda`"):
         load_network(tmp_path / "model.keras")
+
+
+def test_keras_is_imported_without_what_it_can_do_without() -> None:
+    code = """if True:
+        import sys
+        import mnist_cnn.network
+        assert not {"matplotlib", "sklearn"} & set(sys.modules)
+        import matplotlib.figure, sklearn.metrics
+        matplotlib.figure.Figure, sklearn.metrics.classification_report
+    """
+    succeed(ROOT, sys.executable, "-c", code)
+
+
+def test_packages_imported_before_keras_stay() -> None:
+    code = """if True:
+        import matplotlib as before
+        import mnist_cnn.network
+        import matplotlib as after
+        assert before is after
+    """
+    succeed(ROOT, sys.executable, "-c", code)

@@ -115,5 +115,5 @@ def test_a_network_that_uses_the_last_pixel_fits() -> None:
 
 
 def test_a_shift_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match=r"train.translation is 1: expected less than 1"):
+    with pytest.raises(InputError, match=r"train.translation is 1.0: expected less than 1"):
         check_image_fits(PARAMS, 1, 28)

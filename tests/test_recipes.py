@@ -48,10 +48,10 @@ def test_the_parameters_are_written_as_dvc_writes_them(tmp_path: Path) -> None:
 def test_what_is_edited_by_hand_counts_too(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    set_params(tmp_path, train={"epochs": 7})
+    set_params(tmp_path, model={"dropout": 0.5})
     default = compose(tmp_path)
     composed = compose(tmp_path, "+recipes=baseline", "train.seed=5", config=tmp_path)
-    assert composed["train.epochs"] == 7 != default["train.epochs"]
+    assert composed["model.dropout"] == 0.5 != default["model.dropout"]
     assert composed["train.seed"] == 5 != default["train.seed"]
     assert composed["train.translation"] == 0 != default["train.translation"]
 

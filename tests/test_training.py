@@ -2,14 +2,21 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
 from mnist_cnn.arrays import Arrays
 from mnist_cnn.errors import InputError
-from mnist_cnn.network import build_network, make_deterministic, save_network
+from mnist_cnn.network import (
+    build_network,
+    load_network,
+    make_deterministic,
+    predict,
+    save_network,
+)
 from mnist_cnn.params import TrainParams
-from mnist_cnn.training import fit, learning_rate_schedule, translate
+from mnist_cnn.training import augment, fit, learning_rate_schedule
 from tests.conftest import PARAMS
 
 
@@ -98,20 +105,84 @@ def test_a_warmup_leaves_a_step_to_fall() -> None:
         assert float(schedule(steps)) == 0
 
 
-def test_translate_moves_whole_images_within_bounds() -> None:
-    images = np.zeros((200, 9, 9, 1), np.float32)
-    images[:, 4, 4] = 1
-    moved = translate(tf.constant(images), pixels=2, seed=tf.constant([1, 2])).numpy()
-    assert moved.shape == images.shape
-    image, row, column, _ = np.nonzero(moved)
-    np.testing.assert_array_equal(image, np.arange(200))
-    assert set(row - 4) == set(column - 4) == {-2, -1, 0, 1, 2}
+def one_dot(row: int, column: int, count: int = 200) -> tf.Tensor:
+    images = np.zeros((count, 9, 9, 1), np.float32)
+    images[:, row, column] = 1
+    return tf.constant(images)
 
 
-def test_translate_brings_in_background_and_follows_its_seed() -> None:
-    images = tf.ones((50, 5, 5, 1))
-    first, again, other = (translate(images, 1, tf.constant([1, step])) for step in (0, 0, 1))
+def centre_of_mass(images: tf.Tensor) -> npt.NDArray[np.float64]:
+    """Rows and columns [2, N], from the centre of images of 9 x 9 pixels."""
+    mass = images.numpy()[..., 0].astype(np.float64)
+    mass /= mass.sum(axis=(1, 2), keepdims=True)
+    offset = np.arange(9) - 4
+    return np.stack([(mass.sum(axis=2) * offset).sum(axis=1), (mass.sum(axis=1) * offset).sum(1)])
+
+
+def augmented(images: tf.Tensor, seed: tuple[int, int] = (1, 2), **amounts: float) -> tf.Tensor:
+    return augment(images, train_params(**{"translation": 0} | amounts), tf.constant(seed))
+
+
+@pytest.mark.parametrize("amount", ["translation", "rotation", "zoom", "shear"])
+def test_without_an_amount_an_image_stays(amount: str, arrays: Arrays) -> None:
+    images = tf.constant(arrays.images)
+    np.testing.assert_allclose(augmented(images), images, atol=1e-5)
+    assert np.abs(augmented(images, (1, 2), **{amount: 0.5}) - images).max() > 0.01
+
+
+def test_images_are_shifted_within_bounds() -> None:
+    rows, columns = centre_of_mass(augmented(one_dot(4, 4), translation=2))
+    for shifts in (rows, columns):
+        assert -2 <= shifts.min() < -1.8
+        assert 1.8 < shifts.max() <= 2
+        assert abs(shifts.mean()) < 0.25
+    assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.25
+
+
+def test_images_are_rotated_about_their_centre() -> None:
+    np.testing.assert_allclose(centre_of_mass(augmented(one_dot(4, 4), rotation=90)), 0, atol=1e-5)
+    rows, columns = centre_of_mass(augmented(one_dot(4, 7), rotation=30))
+    np.testing.assert_allclose(np.hypot(rows, columns), 3, atol=0.2)
+    angles = np.degrees(np.arctan2(rows, columns))
+    assert -33 < angles.min() < -27
+    assert 27 < angles.max() < 33
+
+
+def test_images_are_zoomed_by_height_and_by_width() -> None:
+    heights, columns = centre_of_mass(augmented(one_dot(7, 4), zoom=0.2))
+    np.testing.assert_allclose(columns, 0, atol=1e-5)
+    _, widths = centre_of_mass(augmented(one_dot(4, 7), zoom=0.2))
+    for sizes in (heights, widths):
+        assert 3 / 1.2 - 0.1 < sizes.min() < 2.7
+        assert 3.4 < sizes.max() < 3 / 0.8 + 0.1
+    assert abs(np.corrcoef(heights, widths)[0, 1]) < 0.25
+
+
+def test_images_are_sheared_along_their_rows() -> None:
+    rows, columns = centre_of_mass(augmented(one_dot(7, 4), shear=0.3))
+    np.testing.assert_allclose(rows, 3, atol=1e-5)
+    assert -0.95 < columns.min() < -0.8
+    assert 0.8 < columns.max() < 0.95
+    np.testing.assert_allclose(augmented(one_dot(4, 7), shear=0.3), one_dot(4, 7), atol=1e-5)
+
+
+def test_what_comes_in_is_background_and_follows_the_seed() -> None:
+    ones = tf.ones((50, 5, 5, 1))
+    first, again, other = (augmented(ones, (1, step), translation=1) for step in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).numpy().any()
-    assert set(np.unique(first)) == {0, 1}
-    assert set(first.numpy().sum(axis=(1, 2, 3))) == {16, 20, 25}
+    assert first.numpy().min() < 0.1
+    assert first.numpy().max() <= 1
+    assert first.numpy().sum(axis=(1, 2, 3)).min() < 20
+
+
+def test_label_smoothing_keeps_the_network_from_certainty(tmp_path: Path, arrays: Arrays) -> None:
+    certainties = {}
+    for smoothing in (0.0, 0.5):
+        changes = {"epochs": 40, "translation": 0, "learning_rate": 0.001}
+        fitted(arrays, tmp_path / "a.keras", label_smoothing=smoothing, **changes)
+        probabilities = predict(load_network(tmp_path / "a.keras"), arrays.images, 20)
+        assert (probabilities.argmax(axis=1) == arrays.labels).all()
+        certainties[smoothing] = probabilities.max(axis=1).mean()
+    assert certainties[0.0] > 0.8
+    assert certainties[0.5] == pytest.approx(0.55, abs=0.05)
