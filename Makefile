@@ -34,10 +34,11 @@ test: .venv/installed-dev
 	@test -n "$(PYTHON)" || { echo "error: expected Python 3.11, 3.12 or 3.13 on the PATH; install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 
-# The core lock constrains the development one, so that both fit into one environment.
+# The core lock constrains the others, so that all fit into one environment.
 lock: .venv/installed-dev
 	$(call compile,requirements)
 	$(call compile,requirements-dev) --constraints requirements.txt
+	$(call compile,requirements-benchmark) --constraints requirements.txt
 
 compile = $(BIN)/uv pip compile --upgrade --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header $(1).in --output-file $(1).txt

@@ -23,8 +23,10 @@ def fit(
     network: keras.Sequential, train: Arrays, validation: Arrays, params: TrainParams
 ) -> Iterator[dict[str, float]]:
     """Train `network` in place with Adam (Kingma and Ba 2014, https://arxiv.org/abs/1412.6980) on
-    the cross-entropy; after each epoch yield its number, loss and accuracy on the augmented
-    training images with dropout, and `val_loss` and `val_accuracy`, named as by Keras.
+    the cross-entropy with smoothed labels (Szegedy et al. 2015,
+    https://arxiv.org/abs/1512.00567); after each epoch yield its number, loss and accuracy on
+    the augmented training images with dropout, and `val_loss` and `val_accuracy`, named as by
+    Keras. Both losses are those of the labels as they are.
 
     One TensorFlow call runs many steps: at this size Keras' own `fit` spends about a third of
     its time between steps. A progress bar shows on a terminal.
@@ -137,7 +139,8 @@ def _step_runner(
                 loss = cross_entropy(batch_labels, probabilities)
             weights = network.trainable_variables
             optimizer.apply(tape.gradient(loss, weights), weights)
-            loss_sum += loss
+            unsmoothed = keras.losses.categorical_crossentropy(batch_labels, probabilities)
+            loss_sum += tf.reduce_mean(unsmoothed)
             correct = tf.argmax(probabilities, axis=1) == tf.argmax(batch_labels, axis=1)
             correct_sum += tf.math.count_nonzero(correct, dtype=tf.int32)
         return loss_sum, correct_sum

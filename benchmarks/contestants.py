@@ -1,0 +1,192 @@
+"""`python -m benchmarks.contestants NAME SEED`: one training, alone in its process.
+
+NAME is `default` (the parameters as they stand), a recipe, `RECIPE, N epochs`, or one of
+ALTERNATIVES. After each epoch prints a line of JSON: `seconds` of training so far, compilation and
+validation included, and the `accuracy` on the test images, whose measurement the seconds leave
+out. Each training has 2 threads.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from omegaconf import OmegaConf
+
+from mnist_cnn.arrays import CLASSES, Arrays
+from mnist_cnn.datasets import load_mnist
+from mnist_cnn.params import Params
+from stages.prepare import normalize, stratified_sample
+
+THREADS = 2
+
+
+def main(name: str, seed: int) -> None:
+    dataset = load_mnist()
+    train = normalize(dataset.train_images, dataset.train_labels)
+    test = normalize(dataset.test_images, dataset.test_labels)
+    if name in ALTERNATIVES:
+        ALTERNATIVES[name](train, test, seed)
+    else:
+        train_recipe(compose(name), train, test, seed)
+
+
+class Stopwatch:
+    """Counts the seconds of training, and stands still while the accuracy is measured."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.start = time.perf_counter()
+
+    def report(self, accuracy: Callable[[], float]) -> None:
+        self.seconds += time.perf_counter() - self.start
+        print(json.dumps({"seconds": self.seconds, "accuracy": accuracy()}), flush=True)
+        self.start = time.perf_counter()
+
+
+def compose(name: str) -> Params:
+    """The parameters as `dvc exp run -S +recipes=RECIPE -S train.epochs=N` composes them."""
+    recipe, _, epochs = name.removesuffix(" epochs").partition(", ")
+    layers = [OmegaConf.load("params.yaml")]
+    if recipe != "default":
+        layers.append(OmegaConf.load(Path("recipes", f"{recipe}.yaml")))
+    if epochs:
+        layers.append(OmegaConf.create({"train": {"epochs": int(epochs)}}))
+    return Params.model_validate(OmegaConf.to_container(OmegaConf.merge(*layers)))
+
+
+def train_recipe(params: Params, images: Arrays, test: Arrays, seed: int) -> None:
+    from mnist_cnn.network import build_network, make_deterministic, predict
+    from mnist_cnn.training import fit
+
+    split = params.prepare
+    held_out = stratified_sample(images.labels.astype(np.uint8), split.validation_split, split.seed)
+    train = Arrays(images.images[~held_out], images.labels[~held_out])
+    validation = Arrays(images.images[held_out], images.labels[held_out])
+    settings = params.train.model_copy(update={"seed": seed})
+
+    make_deterministic(settings.threads, seed)
+    stopwatch = Stopwatch()
+    network = build_network(params.model, train.images.shape[1:], CLASSES)
+    for _ in fit(network, train, validation, settings):
+        stopwatch.report(lambda: accuracy(predict(network, test.images, 1000), test))
+
+
+def train_plain_keras(train: Arrays, test: Arrays, seed: int) -> None:
+    """`benchmarks/plain_keras.py`."""
+    from benchmarks.plain_keras import plain_network
+
+    train_with_keras(plain_network, train, test, seed, batch_size=64, epochs=3, split=0.2)
+
+
+def train_keras_example(train: Arrays, test: Arrays, seed: int) -> None:
+    """The network and settings of https://keras.io/examples/vision/mnist_convnet/."""
+    import keras
+    from keras import layers
+
+    def network() -> keras.Sequential:
+        return keras.Sequential(
+            [
+                keras.Input((28, 28, 1)),
+                layers.Conv2D(32, 3, activation="relu"),
+                layers.MaxPooling2D(2),
+                layers.Conv2D(64, 3, activation="relu"),
+                layers.MaxPooling2D(2),
+                layers.Flatten(),
+                layers.Dropout(0.5),
+                layers.Dense(CLASSES, activation="softmax"),
+            ]
+        )
+
+    train_with_keras(network, train, test, seed, batch_size=128, epochs=15, split=0.1)
+
+
+def train_with_keras(
+    network: Callable[[], Any],
+    train: Arrays,
+    test: Arrays,
+    seed: int,
+    *,
+    batch_size: int,
+    epochs: int,
+    split: float,
+) -> None:
+    import keras
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    keras.utils.set_random_seed(seed)
+    stopwatch = Stopwatch()
+    model = network()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+
+    def test_accuracy() -> float:
+        return accuracy(model.predict(test.images, batch_size=1000, verbose=0), test)
+
+    report = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: stopwatch.report(test_accuracy))
+    model.fit(
+        train.images,
+        train.labels,
+        batch_size=batch_size,
+        epochs=epochs,
+        validation_split=split,
+        verbose=0,
+        callbacks=[report],
+    )
+
+
+def train_pytorch_example(train: Arrays, test: Arrays, seed: int) -> None:
+    """The network and settings of https://github.com/pytorch/examples/tree/main/mnist, with the
+    images ready in memory, where the original decodes and scales each one anew."""
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset
+
+    def tensors(arrays: Arrays) -> TensorDataset:
+        images = (arrays.images.transpose(0, 3, 1, 2) - np.float32(0.1307)) / np.float32(0.3081)
+        return TensorDataset(torch.from_numpy(images), torch.from_numpy(arrays.labels))
+
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(seed)
+    train_set, test_set = tensors(train), tensors(test)
+    stopwatch = Stopwatch()
+    network = nn.Sequential(
+        *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Dropout(0.25), nn.Flatten(), nn.Linear(9216, 128), nn.ReLU()),
+        *(nn.Dropout(0.5), nn.Linear(128, CLASSES)),
+    )
+    optimizer = torch.optim.Adadelta(network.parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
+
+    def test_accuracy() -> float:
+        network.eval()
+        with torch.no_grad():
+            scores = [network(images).numpy() for images, _ in DataLoader(test_set, 1000)]
+        return accuracy(np.concatenate(scores), test)
+
+    for _ in range(14):
+        network.train()
+        for images, labels in DataLoader(train_set, 64, shuffle=True):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+        schedule.step()
+        stopwatch.report(test_accuracy)
+
+
+def accuracy(scores: npt.NDArray[np.float32], arrays: Arrays) -> float:
+    return float((scores.argmax(axis=1) == arrays.labels).mean())
+
+
+ALTERNATIVES = {
+    "plain Keras script": train_plain_keras,
+    "Keras example": train_keras_example,
+    "PyTorch example": train_pytorch_example,
+}
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,101 @@
+"""`python -m benchmarks.speed [ROUNDS]`: what a training image costs, in time and memory.
+
+Compares the default recipe with Keras' own `fit`, one, three and ten times the training images
+(each with an augmentation of its own), and every recipe with and without what makes its bytes
+repeat. Each measurement is the second epoch of a process of its own with 2 threads; the cases take
+turns. Takes about ten minutes a round on 2 CPU cores. Needs Linux or macOS.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from benchmarks.compare import MEGABYTE
+from benchmarks.contestants import THREADS, compose
+from mnist_cnn.arrays import CLASSES, Arrays
+from mnist_cnn.datasets import load_mnist
+from stages.prepare import normalize
+
+RECIPES = ("default", "fast", "minute", "record")
+KERAS = "Keras fit, batch size 64"
+COPIES = {f"fast, {copies} x the images": copies for copies in (3, 10)}
+FREE = {f"{recipe}, bytes free to differ": recipe for recipe in RECIPES}
+
+
+def main(rounds: int) -> None:
+    cases = [KERAS, *RECIPES, *FREE, *COPIES]
+    rows = []
+    for case in tqdm(cases * rounds, unit="case", disable=None):
+        command = [sys.executable, "-m", "benchmarks.speed", "--case", case]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        rows.append({"case": case} | json.loads(done.stdout))
+    table = pd.DataFrame(rows).groupby("case", sort=False).median()
+    print(table.to_markdown(floatfmt=".0f"))
+    cost = table["µs per image"]
+    print(f"\nKeras fit / default: {cost[KERAS] / cost['default']:.2f}")
+    for case, recipe in FREE.items():
+        print(f"{recipe} / {case}: {cost[recipe] / cost[case]:.2f}")
+    for case in COPIES:
+        print(f"{case} / fast: {cost[case] / cost['fast']:.2f}")
+
+
+def measure(case: str) -> None:
+    dataset = load_mnist()
+    once = normalize(dataset.train_images, dataset.train_labels)
+    copies = COPIES.get(case, 1)
+    train = Arrays(np.tile(once.images, (copies, 1, 1, 1)), np.tile(once.labels, copies))
+    seconds = keras_epoch(train) if case == KERAS else recipe_epoch(case, train)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE
+    print(json.dumps({"µs per image": 1e6 * seconds / len(train.labels), "peak MB": peak}))
+
+
+def recipe_epoch(case: str, train: Arrays) -> float:
+    """Seconds of the second epoch of two."""
+    from mnist_cnn.network import build_network, make_deterministic
+    from mnist_cnn.training import fit
+
+    params = compose(FREE.get(case, case.split(",")[0]))
+    if case in FREE:
+        import tensorflow as tf
+
+        os.environ["ONEDNN_MAX_CPU_ISA"] = "DEFAULT"
+        tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    else:
+        make_deterministic(THREADS)
+    network = build_network(params.model, train.images.shape[1:], CLASSES)
+    settings = params.train.model_copy(update={"epochs": 2})
+    few = Arrays(train.images[:1000], train.labels[:1000])
+    epochs = fit(network, train, few, settings)
+    next(epochs)
+    start = time.perf_counter()
+    next(epochs)
+    return time.perf_counter() - start
+
+
+def keras_epoch(train: Arrays) -> float:
+    """Seconds of the second epoch of Keras' `fit` at its defaults."""
+    import tensorflow as tf
+
+    from benchmarks.plain_keras import plain_network
+
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    model = plain_network()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(train.images, train.labels, batch_size=64, verbose=0)
+    start = time.perf_counter()
+    model.fit(train.images, train.labels, batch_size=64, verbose=0)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--case"]:
+        measure(sys.argv[2])
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
