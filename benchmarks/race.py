@@ -3,7 +3,7 @@ accuracy.
 
 The trainings run one after the other, in turn, each alone in a process of 2 threads. What they
 printed goes to `benchmarks/race.csv`, the picture to `benchmarks/race.png`, and a table is printed.
-Takes more than an hour on 2 CPU cores, and needs requirements-benchmark.txt.
+Takes about an hour on 2 CPU cores, and needs requirements-benchmark.txt.
 """
 
 import itertools

@@ -3,7 +3,7 @@
 Compares the default recipe with Keras' own `fit`, one, three and ten times the training images
 (each with an augmentation of its own), and every recipe with and without what makes its bytes
 repeat. Each measurement is the second epoch of a process of its own with 2 threads; the cases take
-turns. Takes about ten minutes a round on 2 CPU cores. Needs Linux or macOS.
+turns. Takes about eight minutes a round on 2 CPU cores. Needs Linux or macOS.
 """
 
 import json
@@ -61,7 +61,7 @@ def recipe_epoch(case: str, train: Arrays) -> float:
     from mnist_cnn.network import build_network, make_deterministic
     from mnist_cnn.training import fit
 
-    params = compose(FREE.get(case, case.split(",")[0]))
+    params = compose(case.split(",")[0])
     if case in FREE:
         import tensorflow as tf
 

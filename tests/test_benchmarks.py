@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from benchmarks.contestants import ALTERNATIVES, compose
 from benchmarks.race import RUNS, picture, summary
+from mnist_cnn.params import load_params
 from tests.conftest import ROOT
+from tests.test_recipes import compose as compose_with_dvc
 
 RESULTS = pd.DataFrame(
     [
@@ -42,8 +46,12 @@ def test_the_picture_shows_mean_errors_by_mean_seconds() -> None:
     assert [line.get_label() for line in axes.lines] == ["fast", "Keras example"]
 
 
-def test_recipes_compose_as_dvc_composes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipes_compose_as_dvc_composes_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(ROOT)
+    compose_with_dvc(tmp_path, "+recipes=fast", "train.epochs=3")
+    assert compose("fast, 3 epochs") == load_params(tmp_path / "composed.yaml")
     assert compose("baseline").train.batch_size == 64
     assert compose("fast, 3 epochs").train.epochs == 3 != compose("fast").train.epochs
     assert compose("baseline").model == compose("default").model
