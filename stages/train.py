@@ -1,5 +1,6 @@
-"""Training and validation arrays -> the trained network and its curves."""
+"""Training and validation arrays -> the trained and calibrated network and its curves."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mnist_cnn.params import check_image_fits, load_params
 
 MODEL = Path("models/model.keras")
 CURVES = Path("metrics/training.csv")
+CALIBRATION = Path("metrics/calibration.json")
 
 
 @reported
@@ -30,11 +32,12 @@ def main() -> None:
 
     # TensorFlow takes seconds to import: what can be refused is refused before.
     from mnist_cnn.network import build_network, make_deterministic, save_network
-    from mnist_cnn.training import fit
+    from mnist_cnn.training import calibrate, fit
 
     make_deterministic(params.train.threads, params.train.seed)
     network = build_network(params.model, image_shape, CLASSES)
-    with replacing(MODEL, CURVES) as (model, curves), restoring(CURVES):
+    outputs = replacing(MODEL, CURVES, CALIBRATION)
+    with outputs as (model, curves, calibration), restoring(CURVES):
         live = CURVES.with_suffix(".live.partial.csv")
         epochs = []
         for epoch in fit(network, train, validation, params.train):
@@ -43,6 +46,8 @@ def main() -> None:
             write_csv(pd.DataFrame(epochs), curves)
             shutil.copyfile(curves, live)
             live.replace(CURVES)  # so that plots follow the training
+        text = json.dumps({"temperature": calibrate(network, validation)}, indent=2) + "\n"
+        calibration.write_text(text, encoding="utf-8", newline="\n")
         save_network(network, model)
 
 
