@@ -1,9 +1,12 @@
 """How errors speak: one line for what a user can mend, a traceback for a bug."""
 
 import functools
+import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class InputError(Exception):
@@ -29,3 +32,16 @@ def reported(main: Callable[[], None], exit_code: int = 1) -> Callable[[], None]
             sys.exit(exit_code)
 
     return run
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep off stderr what compiled libraries tell there that no log level suppresses."""
+    stderr = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)

@@ -1,14 +1,19 @@
 """Output files: all or nothing, and the same bytes on any system."""
 
+from __future__ import annotations
+
+import json
 import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from mnist_cnn.errors import InputError
+
+if TYPE_CHECKING:  # it takes a second to import
+    import pandas as pd
 
 
 @contextmanager
@@ -71,3 +76,8 @@ def fixed_entry(name: str) -> zipfile.ZipInfo:
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write `table` without its index, fractions with 6 decimals, lines ending in "\\n"."""
     table.to_csv(path, index=False, float_format="%.6f", lineterminator="\n")
+
+
+def write_json(values: dict[str, Any], path: Path) -> None:
+    """Write `values` indented by 2, lines ending in "\\n"."""
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8", newline="\n")

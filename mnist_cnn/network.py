@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnist_cnn.errors import InputError
+from mnist_cnn.errors import InputError, silenced
 from mnist_cnn.files import fixed_entry
 from mnist_cnn.params import ModelParams
 
@@ -28,15 +28,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @contextmanager
-def _quick_and_silent() -> Iterator[None]:
+def _quick() -> Iterator[None]:
     """For importing TensorFlow and Keras, a third of whose time would go into collecting garbage
-    that is none and, where they are installed, into packages that Keras can do without. They also
-    greet with lines about missing GPUs that no log level suppresses
-    (https://github.com/tensorflow/tensorflow/issues/100442)."""
+    that is none and, where they are installed, into packages that Keras can do without."""
     optional = {name: sys.modules.get(name) for name in ("matplotlib", "sklearn")}
-    stderr = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
     gc.disable()
     for name in optional:
         sys.modules[name] = None  # type: ignore[assignment]  # as if not installed
@@ -48,11 +43,11 @@ def _quick_and_silent() -> Iterator[None]:
             if module:
                 sys.modules[name] = module
         gc.enable()
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
-with _quick_and_silent():
+# They greet with lines about missing GPUs
+# (https://github.com/tensorflow/tensorflow/issues/100442).
+with _quick(), silenced():
     import keras
     import tensorflow as tf
     from keras import layers

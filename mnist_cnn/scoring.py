@@ -39,6 +39,20 @@ def metrics(
     return {"errors": errors} | {name: round(float(value), 6) for name, value in values.items()}
 
 
+def agreement(
+    labels: Labels, expected: Probabilities, probabilities: Probabilities
+) -> dict[str, float | int]:
+    """How close an export's `probabilities` float32 [N, classes] come to those `expected` of the
+    network: its accuracy, on how many images the two differ, and the largest difference between
+    two probabilities, rounded to 4 decimals."""
+    answers = probabilities.argmax(axis=1)
+    return {
+        "accuracy": round(float(accuracy_score(labels, answers)), 6),
+        "differing_answers": int((answers != expected.argmax(axis=1)).sum()),
+        "largest_difference": round(float(np.abs(probabilities - expected).max()), 4),
+    }
+
+
 def classification_report(labels: Labels, probabilities: Probabilities) -> pd.DataFrame:
     """Precision, recall, F1 score in [0, 1] and support (images) of each class, one row a class;
     0 where a class was never predicted."""

@@ -1,6 +1,5 @@
-"""The trained network and the test arrays -> metrics, tables and pictures."""
+"""The trained network, its exports and the test arrays -> metrics, tables and pictures."""
 
-import json
 from pathlib import Path
 
 import matplotlib
@@ -9,12 +8,19 @@ import numpy as np
 from mnist_cnn import scoring
 from mnist_cnn.arrays import CLASSES, read_arrays
 from mnist_cnn.errors import InputError, reported
-from mnist_cnn.files import replacing, write_csv
+from mnist_cnn.files import replacing, write_csv, write_json
 from mnist_cnn.params import load_params
 from mnist_cnn.plots import worst_mistakes
+from mnist_cnn.runtimes import load_model
 
 METRICS = Path("metrics")
 MODEL = Path("models/model.keras")
+EXPORTS = {
+    "onnx": Path("models/model.onnx"),
+    "litert": Path("models/model.tflite"),
+    "litert_int8": Path("models/model_int8.tflite"),
+    "saved_model": Path("models/saved_model"),
+}
 
 
 @reported
@@ -51,10 +57,15 @@ def main() -> None:
         "predictions.csv": predictions,
         "reliability.csv": scoring.reliability(labels, probabilities, bins),
     }
-    names = ("metrics.json", "worst_mistakes.png", *tables)
-    with replacing(*(METRICS / name for name in names)) as (numbers, picture, *partials):
-        text = json.dumps(metrics, indent=2) + "\n"
-        numbers.write_text(text, encoding="utf-8", newline="\n")
+    exports = {
+        name: scoring.agreement(labels, probabilities, load_model(path)(images))
+        | {"size": sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())}
+        for name, path in EXPORTS.items()
+    }
+    names = ("metrics.json", "exports.json", "worst_mistakes.png", *tables)
+    with replacing(*(METRICS / name for name in names)) as (numbers, formats, picture, *partials):
+        write_json(metrics, numbers)
+        write_json(exports, formats)
         worst_mistakes(images, predictions).savefig(picture, metadata={"Software": None})
         for table, partial in zip(tables.values(), partials, strict=True):
             write_csv(table, partial)

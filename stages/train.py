@@ -1,6 +1,5 @@
 """Training and validation arrays -> the trained and calibrated network and its curves."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pandas as pd
 
 from mnist_cnn.arrays import CLASSES, read_arrays
 from mnist_cnn.errors import InputError, reported
-from mnist_cnn.files import replacing, restoring, write_csv
+from mnist_cnn.files import replacing, restoring, write_csv, write_json
 from mnist_cnn.params import check_image_fits, load_params
 
 MODEL = Path("models/model.keras")
@@ -46,8 +45,7 @@ def main() -> None:
             write_csv(pd.DataFrame(epochs), curves)
             shutil.copyfile(curves, live)
             live.replace(CURVES)  # so that plots follow the training
-        text = json.dumps({"temperature": calibrate(network, validation)}, indent=2) + "\n"
-        calibration.write_text(text, encoding="utf-8", newline="\n")
+        write_json({"temperature": calibrate(network, validation)}, calibration)
         save_network(network, model)
 
 

@@ -1,0 +1,127 @@
+"""A model file of any format -> what it answers."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_cnn.errors import InputError, silenced
+
+Images = npt.NDArray[np.float32]
+Probabilities = npt.NDArray[np.float32]
+Model = Callable[[Images], Probabilities]
+
+CHECKSUMS = "SHA256SUMS"
+BATCH_SIZE = 1000
+
+
+def load_model(path: Path) -> Model:
+    """The model of a `.onnx`, `.tflite` or `.keras` file or a SavedModel's folder, as a function
+    from images float32 [N, 28, 28, 1] in [0, 1] to probabilities float32 [N, classes].
+
+    Where CHECKSUMS stands beside a file and names it, its digest is checked first.
+
+    Raises:
+        InputError: the file is missing, damaged, not the one of the checksum, or takes other
+            images.
+    """
+    readers = {".onnx": _read_onnx, ".tflite": _read_litert, ".keras": _read_keras}
+    if path.is_dir():
+        reader = _read_saved_model
+    elif path.suffix in readers:
+        reader = readers[path.suffix]
+    else:
+        raise InputError(
+            f"{path} is no model: expected a file {', '.join(readers)} or a SavedModel's folder"
+        )
+    if not path.exists():
+        raise InputError(f"{path}: there is no such model; `dvc repro` makes models/model.onnx")
+    _check_digest(path)
+    try:
+        with silenced():
+            model = reader(path)
+        if model(np.zeros((1, 28, 28, 1), np.float32)).ndim != 2:
+            raise ValueError("it gives no row of probabilities per image")
+    except InputError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of the reader
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path} is not usable ({reason}): expected a model for images of 28 x 28 pixels; "
+            "make it anew with `dvc repro --force export`"
+        ) from error
+
+    def in_batches(images: Images) -> Probabilities:
+        starts = range(0, len(images), BATCH_SIZE)
+        return np.concatenate([model(images[start : start + BATCH_SIZE]) for start in starts])
+
+    return in_batches
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, as `sha256sum` prints it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_digest(path: Path) -> None:
+    sums = path.with_name(CHECKSUMS)
+    lines = sums.read_text(encoding="utf-8").splitlines() if sums.exists() else []
+    expected = {name: value for value, name in (line.split(maxsplit=1) for line in lines)}
+    if path.name in expected and digest(path) != expected[path.name]:
+        raise InputError(
+            f"{path} does not match its checksum in {sums}: "
+            "make both anew with `dvc repro --force export`"
+        )
+
+
+def _read_onnx(path: Path) -> Model:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (name,) = (argument.name for argument in session.get_inputs())
+
+    def model(images: Images) -> Probabilities:
+        (probabilities,) = session.run(None, {name: images})
+        return np.asarray(probabilities)
+
+    return model
+
+
+def _read_litert(path: Path) -> Model:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def model(images: Images) -> Probabilities:
+        interpreter.resize_tensor_input(source["index"], images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(source["index"], images)
+        interpreter.invoke()
+        return np.array(interpreter.get_tensor(target["index"]))
+
+    return model
+
+
+def _read_keras(path: Path) -> Model:
+    from mnist_cnn.network import load_network, predict
+
+    network = load_network(path)
+    return lambda images: predict(network, images, BATCH_SIZE)
+
+
+def _read_saved_model(path: Path) -> Model:
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(path).signatures["serving_default"]
+
+    def model(images: Images) -> Probabilities:
+        (probabilities,) = serve(tf.constant(images)).values()
+        return np.asarray(probabilities)
+
+    return model

@@ -1,0 +1,66 @@
+"""The trained network -> the formats that other programs read, each checked against it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from mnist_cnn.arrays import read_arrays
+from mnist_cnn.errors import InputError, reported, silenced
+from mnist_cnn.files import replacing
+from mnist_cnn.params import load_params
+from mnist_cnn.runtimes import CHECKSUMS, digest, load_model
+
+MODELS = Path("models")
+SAVED_MODEL = MODELS / "saved_model"
+SAMPLES = 500  # images that show LiteRT the range of each layer's numbers
+TOLERATED_DROP = 0.002  # of the accuracy on the validation images, by 8-bit integers
+
+
+@reported
+def main() -> None:
+    params = load_params()
+    train = read_arrays(Path("data/prepared/train.npz"))
+    validation = read_arrays(Path("data/prepared/validation.npz"))
+
+    # TensorFlow takes seconds to import: what can be refused is refused before.
+    from mnist_cnn.network import load_network, make_deterministic, predict
+
+    make_deterministic(params.train.threads)
+    from mnist_cnn.exports import write_litert, write_onnx, write_saved_model
+
+    network = load_network(MODELS / "model.keras")
+    names = ("model.onnx", "model.tflite", "model_int8.tflite", CHECKSUMS)
+    with replacing(*(MODELS / name for name in names)) as (onnx, litert, int8, sums):
+        saved_model = SAVED_MODEL.with_suffix(".partial")
+        shutil.rmtree(saved_model, ignore_errors=True)
+        with silenced():
+            write_onnx(network, onnx)
+            write_litert(network, litert)
+            write_litert(network, int8, train.images[:SAMPLES])
+            write_saved_model(network, saved_model)
+
+        expected = predict(network, validation.images, batch_size=1000).argmax(axis=1)
+        for path in (onnx, litert, saved_model):
+            answers = load_model(path)(validation.images).argmax(axis=1)
+            if (differing := np.flatnonzero(answers != expected)).size:
+                raise InputError(
+                    f"{path} and {MODELS / 'model.keras'} read {differing.size} of the "
+                    f"validation images differently, the first one {differing[0]}: expected none"
+                )
+        rounded = load_model(int8)(validation.images).argmax(axis=1)
+        drop = (expected == validation.labels).mean() - (rounded == validation.labels).mean()
+        if drop > TOLERATED_DROP:
+            raise InputError(
+                f"{int8} reads {drop:.2%} fewer of the validation images than "
+                f"{MODELS / 'model.keras'}: expected at most {TOLERATED_DROP:.2%}"
+            )
+        digests = zip((onnx, litert, int8), names, strict=False)
+        text = "".join(f"{digest(path)}  {name}\n" for path, name in digests)
+        sums.write_text(text, encoding="utf-8", newline="\n")
+        shutil.rmtree(SAVED_MODEL, ignore_errors=True)
+        saved_model.replace(SAVED_MODEL)
+
+
+if __name__ == "__main__":
+    main()
