@@ -4,6 +4,7 @@ They scaled a digit to fit 20 x 20 pixels, keeping its aspect, and put its centr
 centre of 28 x 28 (LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/).
 """
 
+import math
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -209,7 +210,7 @@ def _join_parts(boxes: Boxes, large: Mask) -> list[list[int]]:
             part_width = boxes[part, 3] - boxes[part, 1]
             across = width + part_width - (right - left)
             inside = min(down, across) > 0 and down * across > heights[part] * part_width / 2
-            close = min(down, across) > -height / 5
+            close = min(down, across) > -height / 4
             stroke = heights[part] < height / 2
             stacked = across > min(width, part_width) / 2 and bottom - top <= heights.max()
             if inside or (close and (stroke or stacked)):
@@ -245,21 +246,23 @@ def as_mnist(ink: Grey) -> Grey:
     """
     left, top, width, height = cv2.boundingRect((ink > 0.1).astype(np.uint8))
     ink = ink[top : top + height, left : left + width]
-    scale = DIGIT_SIDE / max(ink.shape)
-    missing = (THINNEST_STROKE / scale - _stroke_width(ink > 0.5)) / 2
+    pitch = max(ink.shape) / DIGIT_SIDE
+    missing = (THINNEST_STROKE * pitch - _stroke_width(ink > 0.5)) / 2
     if missing > 0.5:
         ink = np.pad(ink, round(missing))
         outside = _distance_to_false(ink <= 0.5)
         ink = np.maximum(ink, np.clip(missing + 0.5 - outside, 0, 1))
-        scale = DIGIT_SIDE / max(ink.shape)
-    height, width = (max(round(side * scale), 1) for side in ink.shape)
-    resized = Image.fromarray(ink).resize((width, height), Image.Resampling.BICUBIC)
+        pitch = max(ink.shape) / DIGIT_SIDE
+    height, width = (math.ceil(side / pitch - 1e-6) for side in ink.shape)
+    padded = Image.fromarray(np.pad(ink, math.ceil(pitch)))
+    x, y = (padded.width - width * pitch) / 2, (padded.height - height * pitch) / 2
+    area = (x, y, padded.width - x, padded.height - y)
+    resized = padded.resize((width, height), Image.Resampling.BICUBIC, area)
     small = np.clip(np.asarray(resized), 0, None)
     small = small / small.max()
-    moments = cv2.moments(small)
-    x, y = moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
-    top = min(max(round(SIDE / 2 - y), 0), SIDE - height)
-    left = min(max(round(SIDE / 2 - x), 0), SIDE - width)
+    y, x = np.arange(height) @ small.sum(axis=1), np.arange(width) @ small.sum(axis=0)
+    top = min(max(round(SIDE / 2 - y / small.sum()), 0), SIDE - height)
+    left = min(max(round(SIDE / 2 - x / small.sum()), 0), SIDE - width)
     image = np.zeros((SIDE, SIDE, 1), np.float32)
     image[top : top + height, left : left + width, 0] = small
     return image

@@ -47,7 +47,7 @@ def explanation(
     grid = figure.add_gridspec(count, 3, width_ratios=(2, 1, 2))
     whole = figure.add_subplot(grid[:, 0])
     whole.imshow(picture, cmap="gray", vmin=0, vmax=1)
-    whole.set_title("the picture")
+    whole.set_title("the picture", fontsize=10)
     whole.axis("off")
     for i, (left, top, right, bottom) in enumerate(boxes):
         edges = Rectangle((left, top), right - left, bottom - top, fill=False, color="tab:red")
@@ -60,6 +60,6 @@ def explanation(
         bars.set_xticks(range(classes))
         bars.yaxis.set_major_formatter(PercentFormatter(1))
         if i == 0:
-            seen.set_title("what the network saw")
-            bars.set_title("probabilities")
+            seen.set_title("the network saw", fontsize=10)
+            bars.set_title("probabilities", fontsize=10)
     return figure

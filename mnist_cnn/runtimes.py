@@ -42,7 +42,8 @@ def load_model(path: Path) -> Model:
     try:
         with silenced():
             model = reader(path)
-        if model(np.zeros((1, 28, 28, 1), np.float32)).ndim != 2:
+            answers = model(np.zeros((1, 28, 28, 1), np.float32))
+        if answers.ndim != 2:
             raise ValueError("it gives no row of probabilities per image")
     except InputError:
         raise

@@ -64,7 +64,7 @@ gate:
 """
 PARAMS = Params.model_validate(yaml.safe_load(PARAMS_TEXT))
 
-STAGES = ("prepare", "train", "evaluate")
+STAGES = ("prepare", "train", "export", "evaluate")
 ENVIRONMENT = os.environ | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "GIT_AUTHOR_NAME": "Test",

@@ -167,9 +167,9 @@ def test_curves_follow_the_training_and_come_back_when_it_fails(pipeline: Path) 
     ("section", "change", "rerun"),
     [
         ("evaluate", {"calibration_bins": 20}, ["evaluate"]),
-        ("train", {"learning_rate": 0.002}, ["train", "evaluate"]),
-        ("model", {"dropout": 0.3}, ["train", "evaluate"]),
-        ("prepare", {"seed": 7}, ["prepare", "train", "evaluate"]),
+        ("train", {"learning_rate": 0.002}, ["train", "export", "evaluate"]),
+        ("model", {"dropout": 0.3}, ["train", "export", "evaluate"]),
+        ("prepare", {"seed": 7}, list(STAGES)),
     ],
 )
 def test_a_changed_param_reruns_what_depends_on_it(

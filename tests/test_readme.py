@@ -21,8 +21,12 @@ COMMANDS = [
 ]
 # Those make an environment or check everything: whoever runs this test has just run them.
 INSTALLATION = ("make repro", "make test", "python3 -m venv", ". .venv", "pip install")
-# The exit codes that the README promises where it is not 0.
-EXIT_CODES = {"python -m mnist_cnn.gate --baseline main --markdown report.md": 1}
+# The exit codes that the README promises where they are not just 0: the small network that the
+# tests train need not be sure of a digit.
+EXIT_CODES = {
+    "python -m mnist_cnn.gate --baseline main --markdown report.md": {1},
+    "python -m mnist_cnn.predict --multiple --explain explained data/example.jpg": {0, 3},
+}
 
 
 def parameters(section: type[BaseModel], prefix: str) -> Iterator[str]:
@@ -56,7 +60,7 @@ def test_every_command_runs_in_the_order_of_the_text(pipeline: Path, tmp_path: P
         if command.startswith(INSTALLATION):
             continue
         done = run(pipeline, "sh", "-c", f"({command}) > '{log}' 2>&1")
-        assert done.returncode == EXIT_CODES.get(command, 0), (command, log.read_text())
+        assert done.returncode in EXIT_CODES.get(command, {0}), (command, log.read_text())
         if command.startswith("dvc queue start"):
             wait_for_the_queue(pipeline)
             succeed(pipeline, "dvc", "queue", "stop")
