@@ -16,7 +16,7 @@ from mnist_cnn.network import (
     save_network,
 )
 from mnist_cnn.params import TrainParams
-from mnist_cnn.training import augment, fit, learning_rate_schedule
+from mnist_cnn.training import augment, calibrate, fit, learning_rate_schedule
 from tests.conftest import PARAMS
 
 
@@ -66,6 +66,23 @@ def test_an_incomplete_batch_is_left_out(tmp_path: Path, arrays: Arrays) -> None
     for epoch in fitted(arrays, tmp_path / "a.keras", batch_size=19):
         correct = epoch["accuracy"] * 19
         assert correct == pytest.approx(round(correct))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_calibration_finds_the_temperature_and_changes_no_answer(temperature: float) -> None:
+    random = np.random.default_rng(0)
+    images = random.random((4000, 28, 28, 1), dtype=np.float32)
+    network = build_network(PARAMS.model, (28, 28, 1), 10)
+    kernel, bias = network.layers[-1].get_weights()
+    network.layers[-1].set_weights([20 * kernel, bias])  # so that some answers are sure
+    honest = predict(network, images, batch_size=1000)
+    labels = (random.random((4000, 1)) > honest.cumsum(axis=1)).sum(axis=1).clip(max=9)
+    network.layers[-1].set_weights([20 * kernel * temperature, bias * temperature])
+    found = calibrate(network, Arrays(images, labels))
+    assert found == pytest.approx(temperature, rel=0.1)
+    calibrated = predict(network, images, batch_size=1000)
+    np.testing.assert_allclose(calibrated, honest, atol=0.1)
+    assert (calibrated.argmax(axis=1) == honest.argmax(axis=1)).all()
 
 
 def test_a_batch_larger_than_the_data_is_refused(arrays: Arrays) -> None:
