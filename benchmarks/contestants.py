@@ -69,7 +69,7 @@ def train_recipe(params: Params, images: Arrays, test: Arrays, seed: int) -> Non
     validation = Arrays(images.images[held_out], images.labels[held_out])
     settings = params.train.model_copy(update={"seed": seed})
 
-    make_deterministic(settings.threads, seed)
+    make_deterministic(seed)
     stopwatch = Stopwatch()
     network = build_network(params.model, train.images.shape[1:], CLASSES)
     for _ in fit(network, train, validation, settings):

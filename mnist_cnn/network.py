@@ -6,6 +6,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,15 +54,15 @@ with _quick(), silenced():
     from keras import layers
 
 
-def make_deterministic(threads: int, seed: int = 0) -> None:
-    """Fix what the bits of a result depend on: kernels, intra-op threads, seeds, layer names.
+def make_deterministic(seed: int = 0) -> None:
+    """Fix what the bits of a result depend on: kernels, threads per kernel, seeds, layer names.
 
     To be called before anything else of TensorFlow or Keras runs; prediction draws nothing at
     random, so that the seed matters to training alone. Source:
     https://www.tensorflow.org/api_docs/python/tf/config/experimental/enable_op_determinism
     """
     tf.config.experimental.enable_op_determinism()
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
 
@@ -162,8 +163,10 @@ def predict(
     network: keras.Sequential, images: npt.NDArray[np.float32], batch_size: int
 ) -> npt.NDArray[np.float32]:
     """Images float32 [N, H, W, C] in [0, 1] to probabilities float32 [N, classes]."""
-    batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
-    return np.concatenate([_probabilities(network, batch).numpy() for batch in batches])
+    batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        answers = pool.map(lambda batch: _probabilities(network, batch).numpy(), batches)
+        return np.concatenate(list(answers))
 
 
 @tf.function(jit_compile=False, reduce_retracing=True)  # type: ignore[untyped-decorator]

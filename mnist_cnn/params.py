@@ -80,8 +80,8 @@ class TrainParams(_Section):
     translation: Annotated[float, Field(ge=0, le=1024), "a number from 0 to 1024"] = Field(
         description="augmentation: largest random shift, across and down, in pixels"
     )
-    threads: Annotated[int, Field(ge=1, le=256), "an integer from 1 to 256"] = Field(
-        description="intra-op threads; another number changes the last bits of the weights"
+    shards: Annotated[int, Field(ge=1, le=256), "an integer from 1 to 256"] = Field(
+        description="equal parts of a batch that are computed at once, each on a core of its own"
     )
 
 

@@ -30,13 +30,20 @@ def fit(
     the augmented training images with dropout, and `val_loss` and `val_accuracy`, named as by
     Keras. Both losses are those of the labels as they are.
 
-    One TensorFlow call runs many steps: at this size Keras' own `fit` spends about a third of
-    its time between steps. A progress bar shows on a terminal.
+    Each batch is split into `shards`, whose gradients TensorFlow computes at the same time, each on
+    a core of its own: at this size that is faster than to share out the work of each layer. One
+    call runs many steps: Keras' own `fit` spends about a third of its time between them. A
+    progress bar shows on a terminal.
 
     Raises:
-        InputError: the batch size exceeds the number of training images, or the loss is not a
-            number any more.
+        InputError: the batch size is no multiple of the shards or exceeds the number of training
+            images, or the loss is not a number any more.
     """
+    if params.batch_size % params.shards:
+        raise InputError(
+            f"{PARAMS_PATH}: train.shards is {params.shards}: expected a divisor of "
+            f"train.batch_size, which is {params.batch_size}"
+        )
     steps = len(train.labels) // params.batch_size
     if steps == 0:
         raise InputError(
@@ -142,7 +149,7 @@ def _step_runner(
     params: TrainParams,
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     images, labels = tf.constant(train.images), tf.constant(train.labels)
-    classes = network.output_shape[1]
+    classes, shards = network.output_shape[1], params.shards
     cross_entropy = keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing)
     augmented = params.rotation or params.zoom or params.shear or params.translation
 
@@ -154,19 +161,24 @@ def _step_runner(
         """One step per row of image numbers; returns the sums of losses and correct answers."""
         loss_sum, correct_sum = tf.constant(0.0), tf.constant(0)
         for batch in batches:
-            batch_images, batch_labels = tf.gather(images, batch), tf.gather(labels, batch)
-            if augmented:
-                seed = tf.stack([params.seed, tf.cast(optimizer.iterations, tf.int32)])
-                batch_images = augment(batch_images, params, seed)
-            with tf.GradientTape() as tape:
-                probabilities = network(batch_images, training=True)
-                loss = cross_entropy(tf.one_hot(batch_labels, classes), probabilities)
-            weights = network.trainable_variables
-            optimizer.apply(tape.gradient(loss, weights), weights)
-            unsmoothed = keras.losses.sparse_categorical_crossentropy(batch_labels, probabilities)
-            loss_sum += tf.reduce_mean(unsmoothed)
-            correct = tf.argmax(probabilities, axis=1) == batch_labels
-            correct_sum += tf.math.count_nonzero(correct, dtype=tf.int32)
+            gradients = []
+            for shard, numbers in enumerate(tf.split(batch, shards)):
+                shard_images, shard_labels = tf.gather(images, numbers), tf.gather(labels, numbers)
+                if augmented:
+                    draw = tf.cast(optimizer.iterations, tf.int32) * shards + shard
+                    shard_images = augment(shard_images, params, tf.stack([params.seed, draw]))
+                with tf.GradientTape() as tape:
+                    probabilities = network(shard_images, training=True)
+                    loss = cross_entropy(tf.one_hot(shard_labels, classes), probabilities)
+                gradients.append(tape.gradient(loss, network.trainable_variables))
+                unsmoothed = keras.losses.sparse_categorical_crossentropy(
+                    shard_labels, probabilities
+                )
+                loss_sum += tf.reduce_mean(unsmoothed) / shards
+                correct = tf.argmax(probabilities, axis=1) == shard_labels
+                correct_sum += tf.math.count_nonzero(correct, dtype=tf.int32)
+            means = [tf.add_n(each) / shards for each in zip(*gradients, strict=True)]
+            optimizer.apply(means, network.trainable_variables)
         return loss_sum, correct_sum
 
     return run_steps  # type: ignore[no-any-return]

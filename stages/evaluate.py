@@ -31,7 +31,7 @@ def main() -> None:
     # TensorFlow takes seconds to import: what can be refused is refused before.
     from mnist_cnn.network import load_network, make_deterministic, predict
 
-    make_deterministic(params.train.threads)
+    make_deterministic()
     matplotlib.rcdefaults()  # whatever style a user has set
     network = load_network(MODEL)
     if network.input_shape[1:] != images.shape[1:] or network.output_shape[1:] != (CLASSES,):

@@ -8,26 +8,25 @@ import numpy as np
 from mnist_cnn.arrays import read_arrays
 from mnist_cnn.errors import InputError, reported, silenced
 from mnist_cnn.files import replacing
-from mnist_cnn.params import load_params
 from mnist_cnn.runtimes import CHECKSUMS, digest, load_model
 
 MODELS = Path("models")
 SAVED_MODEL = MODELS / "saved_model"
 SAMPLES = 500  # images that show LiteRT the range of each layer's numbers
 CHECKED = 6000  # validation images on which the formats are compared
-TOLERATED_DROP = 0.002  # of the accuracy on the validation images, by 8-bit integers
+# Of the accuracy on the validation images, by 8-bit integers; a wrong conversion loses far more.
+TOLERATED_DROP = 0.01
 
 
 @reported
 def main() -> None:
-    params = load_params()
     train = read_arrays(Path("data/prepared/train.npz"))
     validation = read_arrays(Path("data/prepared/validation.npz"))
 
     # TensorFlow takes seconds to import: what can be refused is refused before.
     from mnist_cnn.network import load_network, make_deterministic, predict
 
-    make_deterministic(params.train.threads)
+    make_deterministic()
     from mnist_cnn.exports import write_litert, write_onnx, write_saved_model
 
     network = load_network(MODELS / "model.keras")

@@ -33,7 +33,7 @@ def main() -> None:
     from mnist_cnn.network import build_network, make_deterministic, save_network
     from mnist_cnn.training import calibrate, fit
 
-    make_deterministic(params.train.threads, params.train.seed)
+    make_deterministic(params.train.seed)
     network = build_network(params.model, image_shape, CLASSES)
     outputs = replacing(MODEL, CURVES, CALIBRATION)
     with outputs as (model, curves, calibration), restoring(CURVES):

@@ -48,7 +48,7 @@ train:
   zoom: 0.0
   shear: 0.0
   translation: 1.0
-  threads: 2
+  shards: 2
 
 evaluate:
   batch_size: 1000
@@ -73,7 +73,7 @@ ENVIRONMENT = os.environ | {
     "GIT_COMMITTER_EMAIL": "test@localhost",
 }
 
-make_deterministic(threads=2)  # before a test runs anything else of TensorFlow
+make_deterministic()  # before a test runs anything else of TensorFlow
 
 
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:

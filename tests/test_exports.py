@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from mnist_cnn.network import load_network, make_deterministic
-make_deterministic(2)
+make_deterministic()
 from mnist_cnn.exports import write_litert, write_onnx, write_saved_model
 network, folder = load_network(Path(sys.argv[1])), Path(sys.argv[2])
 write_onnx(network, folder / "model.onnx")

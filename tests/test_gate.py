@@ -107,7 +107,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, gate.Results]
         return results(scoring.predictions(test.labels, probabilities), folder / f"{name}.csv")
 
     def fitted(labels: npt.NDArray[np.int64], seed: int, epochs: int) -> keras.Sequential:
-        make_deterministic(threads=2, seed=seed)
+        make_deterministic(seed)
         network = build_network(PARAMS.model, (28, 28, 1), 10)
         params = PARAMS.train.model_copy(update={"seed": seed, "epochs": epochs})
         for _ in fit(network, Arrays(train.images, labels), few, params):

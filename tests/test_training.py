@@ -22,13 +22,13 @@ from tests.conftest import PARAMS
 
 def train_params(**changes: object) -> TrainParams:
     return TrainParams.model_validate(
-        PARAMS.train.model_dump() | {"batch_size": 5, "epochs": 2} | changes
+        PARAMS.train.model_dump() | {"batch_size": 4, "epochs": 2} | changes
     )
 
 
 def fitted(arrays: Arrays, path: Path, **changes: object) -> list[dict[str, float]]:
     params = train_params(**changes)
-    make_deterministic(params.threads, params.seed)
+    make_deterministic(params.seed)
     network = build_network(PARAMS.model, (28, 28, 1), 10)
     epochs = list(fit(network, arrays, arrays, params))
     save_network(network, path)
@@ -55,7 +55,7 @@ def test_a_fit_learns_and_reports_each_epoch(tmp_path: Path, arrays: Arrays) -> 
 def test_the_seed_decides_the_order_of_the_images(arrays: Arrays) -> None:
     weights = []
     for seed in (1, 2):
-        make_deterministic(threads=2, seed=0)  # the same initialisation and dropout for both
+        make_deterministic(seed=0)  # the same initialisation and dropout for both
         network = build_network(PARAMS.model, (28, 28, 1), 10)
         list(fit(network, arrays, arrays, train_params(seed=seed, translation=0)))
         weights.append(network.get_weights()[0])
@@ -63,7 +63,7 @@ def test_the_seed_decides_the_order_of_the_images(arrays: Arrays) -> None:
 
 
 def test_an_incomplete_batch_is_left_out(tmp_path: Path, arrays: Arrays) -> None:
-    for epoch in fitted(arrays, tmp_path / "a.keras", batch_size=19):
+    for epoch in fitted(arrays, tmp_path / "a.keras", batch_size=19, shards=1):
         correct = epoch["accuracy"] * 19
         assert correct == pytest.approx(round(correct))
 
@@ -87,8 +87,25 @@ def test_calibration_finds_the_temperature_and_changes_no_answer(temperature: fl
 
 def test_a_batch_larger_than_the_data_is_refused(arrays: Arrays) -> None:
     network = build_network(PARAMS.model, (28, 28, 1), 10)
-    with pytest.raises(InputError, match=r"train.batch_size is 21: expected at most 20"):
-        list(fit(network, arrays, arrays, train_params(batch_size=21)))
+    with pytest.raises(InputError, match=r"train.batch_size is 22: expected at most 20"):
+        list(fit(network, arrays, arrays, train_params(batch_size=22)))
+
+
+def test_shards_of_different_sizes_are_refused(arrays: Arrays) -> None:
+    network = build_network(PARAMS.model, (28, 28, 1), 10)
+    with pytest.raises(InputError, match=r"train.shards is 3: expected a divisor of .* is 4"):
+        list(fit(network, arrays, arrays, train_params(shards=3)))
+
+
+def test_shards_give_the_gradient_of_their_batch(arrays: Arrays) -> None:
+    trained = []
+    for shards in (1, 4):
+        make_deterministic()
+        network = build_network(PARAMS.model.model_copy(update={"dropout": 0.0}), (28, 28, 1), 10)
+        list(fit(network, arrays, arrays, train_params(shards=shards, translation=0, epochs=1)))
+        trained.append(network.get_weights())
+    for whole, sharded in zip(*trained, strict=True):
+        np.testing.assert_allclose(sharded, whole, atol=1e-3)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_fit(arrays: Arrays) -> None:
