@@ -10,6 +10,7 @@ from scipy.special import log_softmax
 from tqdm import tqdm
 
 from mnist_cnn.arrays import Arrays
+from mnist_cnn.checkpoint import Checkpoint
 from mnist_cnn.errors import InputError
 from mnist_cnn.network import predict
 from mnist_cnn.params import PARAMS_PATH, TrainParams
@@ -22,7 +23,11 @@ BETA_2 = 0.95
 
 
 def fit(
-    network: keras.Sequential, train: Arrays, validation: Arrays, params: TrainParams
+    network: keras.Sequential,
+    train: Arrays,
+    validation: Arrays,
+    params: TrainParams,
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[dict[str, float]]:
     """Train `network` in place with Adam (Kingma and Ba 2014, https://arxiv.org/abs/1412.6980) on
     the cross-entropy with smoothed labels (Szegedy et al. 2015,
@@ -33,7 +38,8 @@ def fit(
     Each batch is split into `shards`, whose gradients TensorFlow computes at the same time, each on
     a core of its own: at this size that is faster than to share out the work of each layer. One
     call runs many steps: Keras' own `fit` spends about a third of its time between them. A
-    progress bar shows on a terminal.
+    progress bar shows on a terminal. With a `checkpoint`, an interrupted fit goes on after the last
+    epoch that it holds, and yields those before it again.
 
     Raises:
         InputError: the batch size is no multiple of the shards or exceeds the number of training
@@ -54,7 +60,10 @@ def fit(
     optimizer = keras.optimizers.Adam(schedule, beta_2=BETA_2)
     optimizer.build(network.trainable_variables)
     run_steps = _step_runner(network, optimizer, train, params)
-    for epoch in range(params.epochs):
+    variables = [*network.variables, *optimizer.variables]
+    epochs = checkpoint.restore(variables) if checkpoint else []
+    yield from epochs
+    for epoch in range(len(epochs), params.epochs):
         order = tf.random.experimental.stateless_shuffle(
             tf.range(len(train.labels)), seed=(params.seed, epoch)
         )
@@ -72,13 +81,18 @@ def fit(
                 f"expected a number; lower train.learning_rate in {PARAMS_PATH}"
             )
         val_loss, val_accuracy = _evaluate(network, validation)
-        yield {
-            "epoch": epoch + 1,
-            "loss": loss / steps,
-            "accuracy": correct / (steps * params.batch_size),
-            "val_loss": val_loss,
-            "val_accuracy": val_accuracy,
-        }
+        epochs.append(
+            {
+                "epoch": epoch + 1,
+                "loss": loss / steps,
+                "accuracy": correct / (steps * params.batch_size),
+                "val_loss": val_loss,
+                "val_accuracy": val_accuracy,
+            }
+        )
+        if checkpoint:
+            checkpoint.save(variables, epochs)
+        yield epochs[-1]
 
 
 def calibrate(network: keras.Sequential, validation: Arrays) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from mnist_cnn.arrays import CLASSES, read_arrays
+from mnist_cnn.checkpoint import Checkpoint, stage_key
 from mnist_cnn.errors import InputError, reported
 from mnist_cnn.files import replacing, restoring, write_csv, write_json
 from mnist_cnn.params import check_image_fits, load_params
@@ -13,6 +14,7 @@ from mnist_cnn.params import check_image_fits, load_params
 MODEL = Path("models/model.keras")
 CURVES = Path("metrics/training.csv")
 CALIBRATION = Path("metrics/calibration.json")
+CHECKPOINT = Path("models/checkpoint.npz")  # not an output: it is there until they are complete
 
 
 @reported
@@ -35,11 +37,12 @@ def main() -> None:
 
     make_deterministic(params.train.seed)
     network = build_network(params.model, image_shape, CLASSES)
+    checkpoint = Checkpoint(CHECKPOINT, stage_key("train"))
     outputs = replacing(MODEL, CURVES, CALIBRATION)
     with outputs as (model, curves, calibration), restoring(CURVES):
         live = CURVES.with_suffix(".live.partial.csv")
         epochs = []
-        for epoch in fit(network, train, validation, params.train):
+        for epoch in fit(network, train, validation, params.train, checkpoint):
             epochs.append(epoch)
             print("  ".join(f"{name} {value:.4g}" for name, value in epoch.items()), flush=True)
             write_csv(pd.DataFrame(epochs), curves)
@@ -47,6 +50,7 @@ def main() -> None:
             live.replace(CURVES)  # so that plots follow the training
         write_json({"temperature": calibrate(network, validation)}, calibration)
         save_network(network, model)
+    CHECKPOINT.unlink()
 
 
 if __name__ == "__main__":
