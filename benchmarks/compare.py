@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-STAGES = ("prepare", "train", "evaluate")
+STAGES = ("prepare", "train", "export", "evaluate")
 MEGABYTE = 1e6 if sys.platform == "darwin" else 1e3  # in units of ru_maxrss
 
 

@@ -66,9 +66,9 @@ def recipe_epoch(case: str, train: Arrays) -> float:
         import tensorflow as tf
 
         os.environ["ONEDNN_MAX_CPU_ISA"] = "DEFAULT"
-        tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+        tf.config.threading.set_intra_op_parallelism_threads(1)
     else:
-        make_deterministic(THREADS)
+        make_deterministic()
     network = build_network(params.model, train.images.shape[1:], CLASSES)
     settings = params.train.model_copy(update={"epochs": 2})
     few = Arrays(train.images[:1000], train.labels[:1000])
