@@ -1,6 +1,7 @@
 # make repro   run the pipeline        make test   check everything
+# make demo    serve a page to draw on
 # make lock    renew the lock files    make clean  remove the environment
-.PHONY: repro test lock clean
+.PHONY: repro demo test lock clean
 .DELETE_ON_ERROR:
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -13,6 +14,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 repro: .venv/installed
 	$(BIN)/dvc repro
 	$(BIN)/python -m mnist_cnn.summary
+
+demo: .venv/installed
+	$(BIN)/python -m mnist_cnn.demo
 
 test: .venv/installed-dev
 	$(BIN)/ruff format --check .
