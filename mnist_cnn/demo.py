@@ -7,7 +7,6 @@ anywhere else. demo.html is the page; it posts a picture and gets what `read` re
 import argparse
 import base64
 import contextlib
-import errno
 import io
 import json
 import os
@@ -37,11 +36,11 @@ def main() -> None:
     model = load_model(arguments.model)
     try:
         server = Server(arguments.port, model)
-    except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-            raise
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"port {arguments.port} is not free: stop what uses it, or name another with --port"
+            f"port {arguments.port} cannot be used ({reason}): stop what uses it, or name another "
+            "with --port"
         ) from error
     with server, contextlib.suppress(KeyboardInterrupt):
         print(f"http://{HOST}:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)

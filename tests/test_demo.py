@@ -313,11 +313,12 @@ def test_it_listens_on_the_loopback_address_alone(address: str) -> None:
         pass
 
 
-def test_a_port_that_is_taken_is_one_line(address: str) -> None:
+def test_a_port_that_is_taken_is_one_line(address: str, models: Path) -> None:
     port = address.strip("/").split(":")[-1]
-    done = run(ROOT, *DEMO, "--port", port)
+    done = run(ROOT, *DEMO, "--port", port, "--model", str(models / "model.onnx"))
     assert done.stderr == (
-        f"error: port {port} is not free: stop what uses it, or name another with --port\n"
+        f"error: port {port} cannot be used (Address already in use): stop what uses it, or name "
+        "another with --port\n"
     )
     assert (done.returncode, done.stdout) == (1, "")
 
