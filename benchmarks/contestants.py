@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import OmegaConf
 
-from mnist_cnn.arrays import CLASSES, Arrays
+from mnist_cnn.arrays import DIGITS, Arrays
 from mnist_cnn.datasets import load_mnist
 from mnist_cnn.params import Params
 from stages.prepare import normalize, stratified_sample
@@ -71,7 +71,7 @@ def train_recipe(params: Params, images: Arrays, test: Arrays, seed: int) -> Non
 
     make_deterministic(seed)
     stopwatch = Stopwatch()
-    network = build_network(params.model, train.images.shape[1:], CLASSES)
+    network = build_network(params.model, train.images.shape[1:], len(DIGITS))
     for _ in fit(network, train, validation, settings):
         stopwatch.report(lambda: accuracy(predict(network, test.images, 1000), test))
 
@@ -98,7 +98,7 @@ def train_keras_example(train: Arrays, test: Arrays, seed: int) -> None:
                 layers.MaxPooling2D(2),
                 layers.Flatten(),
                 layers.Dropout(0.5),
-                layers.Dense(CLASSES, activation="softmax"),
+                layers.Dense(len(DIGITS), activation="softmax"),
             ]
         )
 
@@ -157,7 +157,7 @@ def train_pytorch_example(train: Arrays, test: Arrays, seed: int) -> None:
     network = nn.Sequential(
         *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Dropout(0.25), nn.Flatten(), nn.Linear(9216, 128), nn.ReLU()),
-        *(nn.Dropout(0.5), nn.Linear(128, CLASSES)),
+        *(nn.Dropout(0.5), nn.Linear(128, len(DIGITS))),
     )
     optimizer = torch.optim.Adadelta(network.parameters(), lr=1.0)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from benchmarks.compare import MEGABYTE
 from benchmarks.contestants import THREADS, compose
-from mnist_cnn.arrays import CLASSES, Arrays
+from mnist_cnn.arrays import DIGITS, Arrays
 from mnist_cnn.datasets import load_mnist
 from stages.prepare import normalize
 
@@ -69,7 +69,7 @@ def recipe_epoch(case: str, train: Arrays) -> float:
         tf.config.threading.set_intra_op_parallelism_threads(1)
     else:
         make_deterministic()
-    network = build_network(params.model, train.images.shape[1:], CLASSES)
+    network = build_network(params.model, train.images.shape[1:], len(DIGITS))
     settings = params.train.model_copy(update={"epochs": 2})
     few = Arrays(train.images[:1000], train.labels[:1000])
     epochs = fit(network, train, few, settings)

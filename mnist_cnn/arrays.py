@@ -2,7 +2,7 @@
 
 import zipfile
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,16 +10,18 @@ import numpy.typing as npt
 from mnist_cnn.errors import InputError
 from mnist_cnn.files import fixed_entry
 
-CLASSES = 10
+DIGITS = np.array(list("0123456789"))  # MNIST's classes
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class Arrays(NamedTuple):
-    """Images float32 [N, H, W, C] in [0, 1]; labels int64 [N] in [0, CLASSES)."""
+    """Images float32 [N, H, W, C] in [0, 1]; labels int64 [N] in [0, K); classes: the K names that
+    the labels number, as text of a fixed width."""
 
     images: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.str_] = DIGITS
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
@@ -50,14 +52,15 @@ def read_arrays(path: Path) -> Arrays:
             arrays = Arrays(
                 _read_array(archive, "images", np.float32, 4),
                 _read_array(archive, "labels", np.int64, 1),
+                _read_array(archive, "classes", np.str_, 1),
             )
         _check_values(arrays)
     except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         problem = " ".join(str(error).strip("'\"").split())
         raise InputError(
-            f"{path} is not usable ({problem}): expected images float32 [N, H, W, C] in [0, 1] "
-            f"and labels int64 [N] from 0 to {CLASSES - 1}; "
-            "make it anew with `dvc repro --force prepare`"
+            f"{path} is not usable ({problem}): expected images float32 [N, H, W, C] in [0, 1], "
+            "labels int64 [N] from 0 to K - 1 and classes, their K names; make it anew "
+            "with `dvc repro --force prepare`"
         ) from error
     return arrays
 
@@ -68,25 +71,38 @@ def _read_array(
     entry = archive.getinfo(f"{name}.npy")
     if entry.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{name} are compressed")
+    shape, found = read_header(archive, name)
+    if found.type != dtype or not found.isnative or len(shape) != ndim:
+        raise ValueError(f"{name} are {found} {list(shape)}")
+    if not entry.file_size == entry.compress_size < Path(str(archive.filename)).stat().st_size:
+        raise ValueError(f"{name} are cut short")
     with archive.open(entry) as file:
-        version = np.lib.format.read_magic(file)
-        if version != (1, 0):
-            raise ValueError(f"{name} have the array format {version}")
-        shape, _, found = np.lib.format.read_array_header_1_0(file)
-        if found != dtype or len(shape) != ndim:
-            raise ValueError(f"{name} are {found} {list(shape)}")
-        # Before anything is allocated: does the header promise just the bytes that are there?
-        promised = file.tell() + found.itemsize * int(np.prod(shape, dtype=object))
-        on_disk = Path(str(archive.filename)).stat().st_size
-        if not promised == entry.file_size == entry.compress_size < on_disk:
-            raise ValueError(f"{name} are cut short")
-        file.seek(0)
         array: npt.NDArray[Scalar] = np.lib.format.read_array(file, allow_pickle=False)
     return array
 
 
+def read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of an array of an `.npz`, before anything is allocated for it.
+
+    Raises:
+        ValueError: its header does not promise just the bytes that the archive says are there.
+    """
+    entry = archive.getinfo(f"{name}.npy")
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"{name} have the array format {version}")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        promised = file.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
+    if dtype.hasobject:
+        raise ValueError(f"{name} are Python objects")
+    if promised != entry.file_size:
+        raise ValueError(f"{name} are cut short")
+    return shape, dtype
+
+
 def _check_values(arrays: Arrays) -> None:
-    images, labels = arrays
+    images, labels, classes = arrays
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images but {len(labels)} labels")
     if not images.size:
@@ -94,5 +110,7 @@ def _check_values(arrays: Arrays) -> None:
     low, high = images.min(), images.max()
     if not (low >= 0 and high <= 1):  # also where they are NaN
         raise ValueError(f"images lie in [{low}, {high}]")
-    if labels.min() < 0 or labels.max() >= CLASSES:
-        raise ValueError(f"labels lie in [{labels.min()}, {labels.max()}]")
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise ValueError(
+            f"labels lie in [{labels.min()}, {labels.max()}], classes are {len(classes)}"
+        )

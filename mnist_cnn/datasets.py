@@ -1,15 +1,16 @@
-"""The raw dataset: where it comes from, and proof that it is what it claims to be."""
+"""MNIST: where it comes from, and proof that it is what it claims to be."""
 
 import hashlib
 import importlib.util
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 
+from mnist_cnn.arrays import DIGITS
 from mnist_cnn.errors import InputError
 
 # SHA-256 of each array's C-order bytes; they equal those of the original distribution.
@@ -27,12 +28,14 @@ REINSTALL = (
 
 
 class Dataset(NamedTuple):
-    """Images uint8 [N, H, W] in [0, 255], 255 being ink; labels uint8 [N]."""
+    """Images uint8 [N, H, W] or [N, H, W, C] in [0, 255], in MNIST 255 being ink; labels [N],
+    integers in [0, K); classes: the K names that the labels number. A test set may be empty."""
 
     train_images: npt.NDArray[np.uint8]
-    train_labels: npt.NDArray[np.uint8]
+    train_labels: npt.NDArray[Any]
     test_images: npt.NDArray[np.uint8]
-    test_labels: npt.NDArray[np.uint8]
+    test_labels: npt.NDArray[Any]
+    classes: npt.NDArray[np.str_] = DIGITS
 
 
 def load_mnist() -> Dataset:

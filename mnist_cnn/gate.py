@@ -4,6 +4,7 @@ Exit code 0: they pass. 1: they fail. 2: it cannot be told, which is never a pas
 """
 
 import argparse
+import csv
 import hashlib
 import io
 import json
@@ -31,7 +32,7 @@ METRICS = "metrics/metrics.json"
 PREDICTIONS = "metrics/predictions.csv"
 TEST_SET = "data/prepared/test.npz"
 PREDICTIONS_DTYPE = np.dtype(
-    [("index", np.int64), ("actual", np.int64), ("predicted", np.int64), ("confidence", np.float64)]
+    [("index", np.int64), ("actual", object), ("predicted", object), ("confidence", np.float64)]
 )
 IMAGES_LISTED = 40
 
@@ -187,12 +188,12 @@ def parse_metrics(content: bytes) -> dict[str, float]:
 
 def parse_predictions(content: bytes) -> npt.NDArray[np.void]:
     """Read `predictions.csv`; a ValueError where it has other columns, no row, or a gap."""
-    header, _, rows = content.partition(b"\n")
-    if header.decode().split(",") != list(PREDICTIONS_DTYPE.names or ()):
-        raise ValueError(f"{PREDICTIONS} has the columns {header!r}")
-    if not rows.strip():
+    header, *rows = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
+    if header != list(PREDICTIONS_DTYPE.names or ()):
+        raise ValueError(f"{PREDICTIONS} has the columns {header}")
+    if not rows:
         raise ValueError(f"{PREDICTIONS} has no row")
-    predictions = np.loadtxt(io.BytesIO(rows), PREDICTIONS_DTYPE, delimiter=",", ndmin=1)
+    predictions = np.array([tuple(row) for row in rows], PREDICTIONS_DTYPE)
     if not np.array_equal(predictions["index"], np.arange(len(predictions))):
         raise ValueError(f"{PREDICTIONS} does not list the images one by one")
     return predictions

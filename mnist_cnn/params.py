@@ -3,7 +3,7 @@
 import re
 import reprlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +18,7 @@ Count = Annotated[int, Field(ge=1, le=65536), "an integer from 1 to 65536"]
 Units = Annotated[int, Field(ge=1, le=4096), "an integer from 1 to 4096"]
 Pixels = Annotated[int, Field(ge=1, le=1024), "an integer from 1 to 1024"]
 Share = Annotated[float, Field(ge=0, lt=1), "a number from 0 to less than 1"]
+OpenShare = Annotated[float, Field(gt=0, lt=1), "a number between 0 and 1"]
 Bounds = Annotated[dict[str, float], "a mapping from metrics to numbers"]
 
 
@@ -26,8 +27,17 @@ class _Section(BaseModel):
 
 
 class PrepareParams(_Section):
-    source: Annotated[Literal["mnist"], "mnist"] = Field(description="the dataset")
-    validation_split: Annotated[float, Field(gt=0, lt=1), "a number between 0 and 1"] = Field(
+    # One name, no path: dvc.yaml makes data/raw/NAME a dependency.
+    source: Annotated[str, Field(pattern=r"^\w[\w. -]*$"), "mnist or a name in data/raw"] = Field(
+        description="the dataset: MNIST, or what lies in `data/raw` under that name"
+    )
+    test_split: OpenShare = Field(
+        description="share of each class's images held out for the test, if the source has none"
+    )
+    remove_leaked: Annotated[bool, "true or false"] = Field(
+        description="leave out training images that are in the test set too"
+    )
+    validation_split: OpenShare = Field(
         description="share of each class's training images held out for validation"
     )
     seed: Seed = Field(description="decides which images are held out")
@@ -98,7 +108,7 @@ class GateParams(_Section):
     tolerated_drop: Share = Field(
         description="share of the test images by which a model may fall behind the baseline"
     )
-    significance_level: Annotated[float, Field(gt=0, lt=1), "a number between 0 and 1"] = Field(
+    significance_level: OpenShare = Field(
         description="a larger drop fails if chance alone makes it less likely than this"
     )
 

@@ -27,7 +27,8 @@ def worst_mistakes(images: npt.NDArray[np.float32], predictions: pd.DataFrame) -
     for axes, mistake in zip(grid.flat, worst.itertuples(index=False), strict=False):
         index, actual, predicted, confidence = mistake
         axes.imshow(images[index], cmap="gray_r", vmin=0, vmax=1)
-        axes.set_title(f"{actual} read as {predicted}\n{confidence:.1%}, image {index}", fontsize=8)
+        title = f"{actual} read as {predicted}\n{confidence:.1%}, image {index}"
+        axes.set_title(title, fontsize=8, parse_math=False)
     return figure
 
 

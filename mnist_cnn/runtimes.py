@@ -17,15 +17,16 @@ CHECKSUMS = "SHA256SUMS"
 BATCH_SIZE = 1000
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10) -> Model:
     """The model of a `.onnx`, `.tflite` or `.keras` file or a SavedModel's folder, as a function
-    from images float32 [N, 28, 28, 1] in [0, 1] to probabilities float32 [N, classes].
+    from images float32 [N, *image_shape] in [0, 1] to probabilities float32 [N, classes]; by
+    default those of MNIST.
 
     Where CHECKSUMS stands beside a file and names it, its digest is checked first.
 
     Raises:
-        InputError: the file is missing, damaged, not the one of the checksum, or takes other
-            images.
+        InputError: the file is missing, damaged, not the one of the checksum, or is made
+            for other images or classes.
     """
     readers = {".onnx": _read_onnx, ".tflite": _read_litert, ".keras": _read_keras}
     if path.is_dir():
@@ -41,17 +42,19 @@ def load_model(path: Path) -> Model:
     _check_digest(path)
     try:
         with silenced():
-            model = reader(path)
-            answers = model(np.zeros((1, 28, 28, 1), np.float32))
-        if answers.ndim != 2:
-            raise ValueError("it gives no row of probabilities per image")
+            taken, model = reader(path)
+            if tuple(taken) != image_shape:
+                raise ValueError(f"it takes images {list(taken)}")
+            answers = model(np.zeros((1, *image_shape), np.float32))
+        if answers.shape != (1, classes):
+            raise ValueError(f"it gives {answers.shape[-1]} probabilities")
     except InputError:
         raise
     except Exception as error:  # whatever a damaged file makes of the reader
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{path} is not usable ({reason}): expected a model for images of 28 x 28 pixels; "
-            "make it anew with `dvc repro --force export`"
+            f"{path} is not usable ({reason}): expected one that takes images "
+            f"{list(image_shape)} and gives {classes} probabilities; make it with `dvc repro`"
         ) from error
 
     def in_batches(images: Images) -> Probabilities:
@@ -77,23 +80,26 @@ def _check_digest(path: Path) -> None:
         )
 
 
-def _read_onnx(path: Path) -> Model:
+# A reader gives the shape of an image, [H, W, C], and the model.
+
+
+def _read_onnx(path: Path) -> tuple[list[int], Model]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    (name,) = (argument.name for argument in session.get_inputs())
+    (source,) = session.get_inputs()
 
     def model(images: Images) -> Probabilities:
-        (probabilities,) = session.run(None, {name: images})
+        (probabilities,) = session.run(None, {source.name: images})
         return np.asarray(probabilities)
 
-    return model
+    return source.shape[1:], model
 
 
-def _read_litert(path: Path) -> Model:
+def _read_litert(path: Path) -> tuple[list[int], Model]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=1)
@@ -106,23 +112,24 @@ def _read_litert(path: Path) -> Model:
         interpreter.invoke()
         return np.array(interpreter.get_tensor(target["index"]))
 
-    return model
+    return source["shape"][1:].tolist(), model
 
 
-def _read_keras(path: Path) -> Model:
+def _read_keras(path: Path) -> tuple[list[int], Model]:
     from mnist_cnn.network import load_network, predict
 
     network = load_network(path)
-    return lambda images: predict(network, images, BATCH_SIZE)
+    return network.input_shape[1:], lambda images: predict(network, images, BATCH_SIZE)
 
 
-def _read_saved_model(path: Path) -> Model:
+def _read_saved_model(path: Path) -> tuple[list[int], Model]:
     import tensorflow as tf
 
     serve = tf.saved_model.load(path).signatures["serving_default"]
+    (source,) = serve.structured_input_signature[1].values()
 
     def model(images: Images) -> Probabilities:
         (probabilities,) = serve(tf.constant(images)).values()
         return np.asarray(probabilities)
 
-    return model
+    return source.shape[1:].as_list(), model

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
 from mnist_cnn import scoring
-from mnist_cnn.arrays import CLASSES, read_arrays
+from mnist_cnn.arrays import read_arrays
 from mnist_cnn.errors import InputError, reported
 from mnist_cnn.files import replacing, write_csv, write_json
 from mnist_cnn.params import load_params
@@ -26,7 +28,7 @@ EXPORTS = {
 @reported
 def main() -> None:
     params = load_params()
-    images, labels = read_arrays(Path("data/prepared/test.npz"))
+    images, labels, classes = read_arrays(Path("data/prepared/test.npz"))
 
     # TensorFlow takes seconds to import: what can be refused is refused before.
     from mnist_cnn.network import load_network, make_deterministic, predict
@@ -34,10 +36,10 @@ def main() -> None:
     make_deterministic()
     matplotlib.rcdefaults()  # whatever style a user has set
     network = load_network(MODEL)
-    if network.input_shape[1:] != images.shape[1:] or network.output_shape[1:] != (CLASSES,):
+    if network.input_shape[1:] != images.shape[1:] or network.output_shape[1:] != classes.shape:
         raise InputError(
             f"{MODEL} takes images {network.input_shape[1:]} and gives {network.output_shape[1:]} "
-            f"probabilities: expected {images.shape[1:]} and {(CLASSES,)}; "
+            f"probabilities: expected {images.shape[1:]} and {classes.shape}; "
             "train it on these arrays with `dvc repro train`"
         )
     probabilities = predict(network, images, params.evaluate.batch_size)
@@ -49,16 +51,17 @@ def main() -> None:
 
     bins = params.evaluate.calibration_bins
     metrics = scoring.metrics(labels, probabilities, bins) | {"model_size": MODEL.stat().st_size}
-    report = scoring.classification_report(labels, probabilities)
-    predictions = scoring.predictions(labels, probabilities)
+    report = named(scoring.classification_report(labels, probabilities), classes)
+    predictions = named(scoring.predictions(labels, probabilities), classes)
     tables = {
         "classification_report.csv": report,
-        "confusions.csv": scoring.confusions(labels, probabilities),
+        "confusions.csv": named(scoring.confusions(labels, probabilities), classes),
         "predictions.csv": predictions,
         "reliability.csv": scoring.reliability(labels, probabilities, bins),
     }
+    shapes = images.shape[1:], len(classes)
     exports = {
-        name: scoring.agreement(labels, probabilities, load_model(path)(images))
+        name: scoring.agreement(labels, probabilities, load_model(path, *shapes)(images))
         | {"size": sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())}
         for name, path in EXPORTS.items()
     }
@@ -70,6 +73,12 @@ def main() -> None:
         for table, partial in zip(tables.values(), partials, strict=True):
             write_csv(table, partial)
     print(report.to_string(index=False, float_format="%.4f"))
+
+
+def named(table: pd.DataFrame, classes: npt.NDArray[np.str_]) -> pd.DataFrame:
+    """`table` with names in place of the numbers of classes."""
+    columns = table.columns.intersection(["class", "actual", "predicted"])
+    return table.assign(**{column: classes[table[column]] for column in columns})
 
 
 if __name__ == "__main__":

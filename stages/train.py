@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mnist_cnn.arrays import CLASSES, read_arrays
+from mnist_cnn.arrays import read_arrays
 from mnist_cnn.checkpoint import Checkpoint, stage_key
 from mnist_cnn.errors import InputError, reported
 from mnist_cnn.files import replacing, restoring, write_csv, write_json
@@ -36,7 +36,7 @@ def main() -> None:
     from mnist_cnn.training import calibrate, fit
 
     make_deterministic(params.train.seed)
-    network = build_network(params.model, image_shape, CLASSES)
+    network = build_network(params.model, image_shape, len(train.classes))
     checkpoint = Checkpoint(CHECKPOINT, stage_key("train"))
     outputs = replacing(MODEL, CURVES, CALIBRATION)
     with outputs as (model, curves, calibration), restoring(CURVES):

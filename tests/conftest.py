@@ -23,6 +23,8 @@ ROOT = Path(__file__).parent.parent
 PARAMS_TEXT = """
 prepare:
   source: mnist
+  test_split: 0.2
+  remove_leaked: false
   validation_split: 0.1
   seed: 42
 

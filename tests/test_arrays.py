@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnist_cnn.arrays import Arrays, read_arrays, write_arrays
+from mnist_cnn.arrays import DIGITS, Arrays, read_arrays, write_arrays
 from mnist_cnn.errors import InputError
 
 
@@ -15,6 +15,7 @@ def test_arrays_come_back_as_written(tmp_path: Path, arrays: Arrays) -> None:
     back = read_arrays(tmp_path / "a.npz")
     np.testing.assert_array_equal(back.images, arrays.images)
     np.testing.assert_array_equal(back.labels, arrays.labels)
+    np.testing.assert_array_equal(back.classes, arrays.classes)
     assert back.images.dtype == np.float32
     assert back.labels.dtype == np.int64
 
@@ -22,7 +23,7 @@ def test_arrays_come_back_as_written(tmp_path: Path, arrays: Arrays) -> None:
 def test_plain_numpy_reads_them(tmp_path: Path, arrays: Arrays) -> None:
     write_arrays(tmp_path / "a.npz", arrays)
     with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
-        assert archive.files == ["images", "labels"]
+        assert archive.files == ["images", "labels", "classes"]
         np.testing.assert_array_equal(archive["images"], arrays.images)
 
 
@@ -30,7 +31,7 @@ def test_bytes_follow_from_the_arrays_alone(tmp_path: Path) -> None:
     images = np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 2, 2, 1)
     write_arrays(tmp_path / "a.npz", Arrays(images, np.array([3, 7])))
     digest = hashlib.sha256((tmp_path / "a.npz").read_bytes()).hexdigest()
-    assert digest == "409500edd1d8c9f42b8e541d0293b6164ce7bd248b73c37b33ef9bf96563469c"
+    assert digest == "75489a6e981a1ed3b781088d0675d6db07186c6766bbcb5b063390b2ccf2089a"
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_bytes_follow_from_the_arrays_alone(tmp_path: Path) -> None:
         (np.full((1, 2, 2, 1), np.nan, np.float32), [0], r"images lie in \[nan, nan\]"),
         (np.full((1, 2, 2, 1), 1.5, np.float32), [0], r"images lie in \[1.5, 1.5\]"),
         (np.full((1, 2, 2, 1), -0.5, np.float32), [0], r"images lie in \[-0.5, -0.5\]"),
-        (np.zeros((1, 2, 2, 1), np.float32), [10], r"labels lie in \[10, 10\]"),
+        (np.zeros((1, 2, 2, 1), np.float32), [10], r"labels lie in \[10, 10\], classes are 10"),
         (np.zeros((1, 2, 2, 1), np.float32), [-1], r"labels lie in \[-1, -1\]"),
         (np.zeros((2, 2, 2, 1), np.float32), [0], "2 images but 1 labels"),
         (np.zeros((0, 2, 2, 1), np.float32), [], "images are empty"),
@@ -51,7 +52,8 @@ def test_bytes_follow_from_the_arrays_alone(tmp_path: Path) -> None:
 def test_what_breaks_the_contract_is_named(
     tmp_path: Path, images: np.ndarray, labels: list[int], problem: str
 ) -> None:
-    np.savez(tmp_path / "a.npz", images=images, labels=np.array(labels, dtype=np.int64))
+    numbers = np.array(labels, dtype=np.int64)
+    np.savez(tmp_path / "a.npz", images=images, labels=numbers, classes=DIGITS)
     with pytest.raises(InputError, match=rf"a.npz is not usable \({problem}.*`dvc repro --force"):
         read_arrays(tmp_path / "a.npz")
 

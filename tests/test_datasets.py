@@ -19,7 +19,7 @@ def test_mnist_is_whole() -> None:
     dataset = load_mnist()
     assert dataset.train_images.shape == (60000, 28, 28)
     assert dataset.test_images.shape == (10000, 28, 28)
-    assert {array.dtype for array in dataset} == {np.dtype(np.uint8)}
+    assert {array.dtype for array in dataset[:4]} == {np.dtype(np.uint8)}
     assert np.bincount(dataset.test_labels).tolist() == [
         980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009
     ]  # fmt: skip

@@ -22,7 +22,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from scipy.interpolate import CubicSpline
 
-from mnist_cnn.arrays import CLASSES, Arrays
+from mnist_cnn.arrays import DIGITS, Arrays
 from mnist_cnn.datasets import load_mnist
 from mnist_cnn.errors import silenced
 from mnist_cnn.exports import write_litert, write_onnx
@@ -89,7 +89,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = load_params(models / "params.yaml")
     mnist = load_mnist()
     train = normalize(mnist.train_images, mnist.train_labels)
-    network = build_network(params.model, (28, 28, 1), CLASSES)
+    network = build_network(params.model, (28, 28, 1), len(DIGITS))
     for _ in fit(network, train, Arrays(train.images[:100], train.labels[:100]), params.train):
         pass
     with silenced():

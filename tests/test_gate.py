@@ -339,7 +339,7 @@ METRICS, PREDICTIONS = gate.METRICS, gate.PREDICTIONS
         ),
         (
             recorded(PREDICTIONS, "\n5,", "\nfive,"),
-            "the workspace: the results cannot be read (could not convert string 'five'",
+            "the workspace: the results cannot be read (invalid literal for int() with",
         ),
         (
             recorded(METRICS, '"loss": ', f'"loss": {"1" * 400}, "was": '),

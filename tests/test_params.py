@@ -45,7 +45,7 @@ def test_a_float_as_dvc_writes_it_is_a_float(tmp_path: Path) -> None:
         ),
         ("filters: 32", "filters: -1", "model.convolutions[0].filters is -1: expected an integer"),
         ("filters: 32", "filter: 32", "model.convolutions[0].filter is not a parameter: its value"),
-        ("source: mnist", "source: m", "prepare.source is 'm': expected mnist"),
+        ("source: mnist", "source: ../m", "prepare.source is '../m': expected mnist or a"),
         ("seed: 42", "sead: 42", "prepare.sead is not a parameter: its value is 42, expected one"),
         ("evaluate:", "evaluation:", "evaluate is missing: expected a mapping with the keys batch"),
         (
