@@ -17,8 +17,8 @@ Images = npt.NDArray[np.float32]
 def write_onnx(network: keras.Sequential, path: Path) -> None:
     """Write an ONNX file: `images` float32 [N, H, W, C] to `probabilities` float32 [N, classes].
 
-    tf2onnx names what lies between them by counters that differ from run to run: here by their
-    order.
+    tf2onnx names what lies between them by counters that differ from run to run, and so does the
+    order of the weights: here both follow the order of the nodes.
     """
     network.export(path, format="onnx", verbose=False, input_signature=[_signature(network)])
     model = onnx.load(path)
@@ -35,6 +35,7 @@ def write_onnx(network: keras.Sequential, path: Path) -> None:
         value.name = names[value.name]
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
+    graph.initializer.sort(key=lambda weights: weights.name)
     del graph.value_info[:]
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
