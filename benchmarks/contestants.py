@@ -64,7 +64,7 @@ def train_recipe(params: Params, images: Arrays, test: Arrays, seed: int) -> Non
     from mnist_cnn.training import fit
 
     split = params.prepare
-    held_out = stratified_sample(images.labels.astype(np.uint8), split.validation_split, split.seed)
+    held_out = stratified_sample(images.labels, split.validation_split, split.seed)
     train = Arrays(images.images[~held_out], images.labels[~held_out])
     validation = Arrays(images.images[held_out], images.labels[held_out])
     settings = params.train.model_copy(update={"seed": seed})

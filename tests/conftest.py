@@ -15,7 +15,7 @@ import yaml
 from mnist_cnn.arrays import Arrays
 from mnist_cnn.files import write_csv
 from mnist_cnn.network import make_deterministic
-from mnist_cnn.params import Params
+from mnist_cnn.params import ConvolutionParams, ModelParams, Params
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,6 +65,16 @@ gate:
   significance_level: 0.05
 """
 PARAMS = Params.model_validate(yaml.safe_load(PARAMS_TEXT))
+# A convolution with and one without a pooling, and all that may stand between layers.
+EVERY_BLOCK = ModelParams(
+    convolutions=[
+        ConvolutionParams(filters=4, kernel_size=5, strides=2),
+        ConvolutionParams(filters=8, kernel_size=3, pool_size=2),
+    ],
+    batch_normalization=True,
+    dropout=0.1,
+    dense_units=16,
+)
 
 STAGES = ("prepare", "train", "export", "evaluate")
 ENVIRONMENT = os.environ | {

@@ -8,9 +8,8 @@ import numpy as np
 
 from mnist_cnn.arrays import Arrays
 from mnist_cnn.network import build_network, predict
-from mnist_cnn.params import ConvolutionParams, ModelParams
 from mnist_cnn.runtimes import CHECKSUMS, load_model
-from tests.conftest import ROOT, succeed
+from tests.conftest import EVERY_BLOCK, ROOT, succeed
 
 EXPORT = """
 import sys
@@ -35,16 +34,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_a_network_with_everything_in_it(tmp_path: Path, arrays: Arrays) -> None:
-    params = ModelParams(
-        convolutions=[
-            ConvolutionParams(filters=4, kernel_size=5, strides=2),
-            ConvolutionParams(filters=8, kernel_size=3, pool_size=2),
-        ],
-        batch_normalization=True,
-        dropout=0.1,
-        dense_units=16,
-    )
-    network = build_network(params, (28, 28, 1), 10)
+    network = build_network(EVERY_BLOCK, (28, 28, 1), 10)
     network.save(tmp_path / "model.keras")
     for name in ("a", "another place"):
         (tmp_path / name).mkdir()

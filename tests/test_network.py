@@ -10,8 +10,7 @@ import pytest
 from mnist_cnn.arrays import Arrays
 from mnist_cnn.errors import InputError
 from mnist_cnn.network import build_network, load_network, predict, save_network
-from mnist_cnn.params import ConvolutionParams, ModelParams
-from tests.conftest import PARAMS, ROOT, succeed
+from tests.conftest import EVERY_BLOCK, PARAMS, ROOT, succeed
 
 DEFAULT = PARAMS.model
 
@@ -38,16 +37,7 @@ def test_the_default_network_is_the_given_one() -> None:
 
 
 def test_blocks_with_batch_normalization() -> None:
-    params = ModelParams(
-        convolutions=[
-            ConvolutionParams(filters=4, kernel_size=5, strides=2),
-            ConvolutionParams(filters=8, kernel_size=3, pool_size=2),
-        ],
-        batch_normalization=True,
-        dropout=0.0,
-        dense_units=16,
-    )
-    network = build_network(params, (28, 28, 3), 7)
+    network = build_network(EVERY_BLOCK, (28, 28, 3), 7)
     normalized = ["BatchNormalization", "ReLU"]
     assert [type(layer).__name__ for layer in network.layers] == [
         *["Conv2D", "Conv2D", "MaxPooling2D", *normalized],

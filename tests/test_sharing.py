@@ -43,6 +43,13 @@ def outputs(clone: Path) -> dict[str, bytes]:
     return {str(file.relative_to(clone)): file.read_bytes() for file in files if file.is_file()}
 
 
+def model_object(clone: Path) -> str:
+    """Where DVC keeps models/model.keras, below the folder of its objects."""
+    outs = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]["train"]["outs"]
+    (md5,) = (out["md5"] for out in outs if out["path"] == "models/model.keras")
+    return f"{md5[:2]}/{md5[2:]}"
+
+
 def test_what_is_pushed_can_be_pulled_and_damage_is_named(
     small_pipeline: Path, remote: tuple[str, Path], tmp_path: Path
 ) -> None:
@@ -60,9 +67,7 @@ def test_what_is_pushed_can_be_pulled_and_damage_is_named(
     assert "Running stage" not in succeed(reader, "dvc", "repro")
     assert succeed(reader, "git", "status", "--short") == ""
 
-    outs = yaml.safe_load((publisher / "dvc.lock").read_text())["stages"]["train"]["outs"]
-    (md5,) = (out["md5"] for out in outs if out["path"] == "models/model.keras")
-    (damaged,) = storage.rglob(f"{md5[:2]}/{md5[2:]}")
+    (damaged,) = storage.rglob(model_object(publisher))
     damaged.chmod(0o644)
     damaged.write_bytes(damaged.read_bytes().replace(b"PK", b"pk"))
     other = tmp_path / "other"
@@ -75,9 +80,7 @@ def test_what_is_pushed_can_be_pulled_and_damage_is_named(
 
 def test_damage_in_the_cache_is_named(small_pipeline: Path, tmp_path: Path) -> None:
     clone = shutil.copytree(small_pipeline, tmp_path / "clone")
-    outs = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]["train"]["outs"]
-    (md5,) = (out["md5"] for out in outs if out["path"] == "models/model.keras")
-    cached = clone / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+    cached = clone / ".dvc/cache/files/md5" / model_object(clone)
     cached.chmod(0o644)
     cached.write_bytes(cached.read_bytes()[:-1])
     (clone / "models/model.keras").unlink()
