@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from mnist_cnn.files import replacing
+from mnist_cnn.files import digest, replacing
 
 Epochs = list[dict[str, float]]
 
@@ -54,8 +54,6 @@ def stage_key(name: str) -> str:
     its parameters and its dependencies, by their content."""
     stage = yaml.safe_load(Path("dvc.yaml").read_bytes())["stages"][name]
     params = yaml.safe_load(Path("params.yaml").read_bytes())
-    digest = hashlib.sha256(json.dumps([stage, [params[key] for key in stage["params"]]]).encode())
-    for path in stage["deps"]:
-        with Path(path).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    reasons = [stage, [params[key] for key in stage["params"]]]
+    reasons += [digest(Path(path)) for path in stage["deps"]]
+    return hashlib.sha256(json.dumps(reasons).encode()).hexdigest()

@@ -1,6 +1,5 @@
 """A model file of any format -> what it answers."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_cnn.errors import InputError, silenced
+from mnist_cnn.files import digest
 
 Images = npt.NDArray[np.float32]
 Probabilities = npt.NDArray[np.float32]
@@ -62,11 +62,6 @@ def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: 
         return np.concatenate([model(images[start : start + BATCH_SIZE]) for start in starts])
 
     return in_batches
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file, as `sha256sum` prints it."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _check_digest(path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from mnist_cnn.arrays import Scalar, read_arrays
 from mnist_cnn.errors import InputError, reported, silenced
-from mnist_cnn.files import replacing
-from mnist_cnn.runtimes import CHECKSUMS, digest, load_model
+from mnist_cnn.files import digest, replacing
+from mnist_cnn.runtimes import CHECKSUMS, load_model
 
 MODELS = Path("models")
 SAVED_MODEL = MODELS / "saved_model"
