@@ -19,8 +19,9 @@ if TYPE_CHECKING:  # it takes a second to import
 
 @contextmanager
 def replacing(*paths: Path) -> Iterator[list[Path]]:
-    """Yield a path beside each of `paths` to write to; when the block succeeds, what was written
-    takes the places of `paths`, one after the other. When it fails, all of them stay as they were.
+    """Yield a path beside each of `paths` to write to, an empty file that a folder may replace;
+    when the block succeeds, what was written takes the places of `paths`, one after the other.
+    When it fails, all of them stay as they were.
 
     Folders are created where they are missing. A process killed in between leaves files
     `NAME.partial.SUFFIX` behind, which the next run overwrites.
@@ -32,9 +33,12 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
     try:
         for partial in partials:
             partial.parent.mkdir(parents=True, exist_ok=True)
+            _remove(partial)
             partial.touch()
         yield partials
         for partial, path in zip(partials, paths, strict=True):
+            if partial.is_dir() and path.is_dir():
+                _remove(path)
             partial.replace(path)
     except OSError as error:
         raise InputError(
@@ -44,7 +48,11 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
     finally:
         for partial in partials:
             with suppress(OSError):
-                partial.unlink()
+                _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 @contextmanager

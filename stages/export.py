@@ -1,7 +1,6 @@
 """The trained network -> the formats that other programs read, each checked against it."""
 
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from mnist_cnn.files import digest, replacing
 from mnist_cnn.runtimes import CHECKSUMS, load_model
 
 MODELS = Path("models")
-SAVED_MODEL = MODELS / "saved_model"
 SAMPLES = 500  # images that show LiteRT the range of each layer's numbers
 CHECKED = 6000  # validation images on which the formats are compared
 # Of the accuracy on the validation images, by 8-bit integers; a wrong conversion loses far more.
@@ -32,14 +30,14 @@ def main() -> None:
     from mnist_cnn.exports import write_litert, write_onnx, write_saved_model
 
     network = load_network(MODELS / "model.keras")
-    names = ("model.onnx", "model.tflite", "model_int8.tflite", CHECKSUMS)
-    with replacing(*(MODELS / name for name in names)) as (onnx, litert, int8, sums):
-        saved_model = SAVED_MODEL.with_suffix(".partial")
-        shutil.rmtree(saved_model, ignore_errors=True)
+    names = ("model.onnx", "model.tflite", "model_int8.tflite", "saved_model", CHECKSUMS)
+    outputs = replacing(*(MODELS / name for name in names))
+    with outputs as (onnx, litert, int8, saved_model, sums):
         with silenced():
             write_onnx(network, onnx)
             write_litert(network, litert)
             write_litert(network, int8, spread(train.images, SAMPLES))
+            saved_model.unlink()
             write_saved_model(network, saved_model)
 
         images, labels = spread(validation.images, CHECKED), spread(validation.labels, CHECKED)
@@ -62,8 +60,6 @@ def main() -> None:
         digests = zip((onnx, litert, int8), names, strict=False)
         text = "".join(f"{digest(path)}  {name}\n" for path, name in digests)
         sums.write_text(text, encoding="utf-8", newline="\n")
-        shutil.rmtree(SAVED_MODEL, ignore_errors=True)
-        saved_model.replace(SAVED_MODEL)
 
 
 def spread(values: npt.NDArray[Scalar], count: int) -> npt.NDArray[Scalar]:

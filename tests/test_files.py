@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,24 @@ import pytest
 from mnist_cnn.errors import InputError
 from mnist_cnn.files import replacing, restoring, write_csv
 from tests.conftest import ROOT
+
+
+def test_a_folder_takes_the_place_of_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "old").touch()
+    leftover = tmp_path / "folder.partial"  # of a process that was killed
+    leftover.mkdir()
+    (leftover / "half").touch()
+    for fails in (True, False):
+        with suppress(KeyError), replacing(folder) as (partial,):
+            partial.unlink()
+            partial.mkdir()
+            (partial / "new").touch()
+            if fails:
+                raise KeyError
+        assert [path.name for path in folder.iterdir()] == ["old" if fails else "new"]
+        assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_all_files_are_replaced_together(tmp_path: Path) -> None:
