@@ -1,6 +1,7 @@
 from itertools import pairwise
 from pathlib import Path
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,7 +17,7 @@ from mnist_cnn.network import (
     save_network,
 )
 from mnist_cnn.params import TrainParams
-from mnist_cnn.training import augment, calibrate, fit, learning_rate_schedule
+from mnist_cnn.training import augment, calibrate, dropout, fit, learning_rate_schedule
 from tests.conftest import PARAMS
 
 
@@ -137,6 +138,29 @@ def test_a_warmup_leaves_a_step_to_fall() -> None:
     for steps in (1, 100):
         schedule = learning_rate_schedule(train_params(warmup=0.9999), steps)
         assert float(schedule(steps)) == 0
+
+
+def test_dropout_hides_its_share_and_keeps_the_sum() -> None:
+    ones = tf.ones((333, 3001))  # a number of values that 4 does not divide
+    kept, again, other = (dropout(ones, 0.2, tf.constant([1, i])).numpy() for i in (5, 5, 6))
+    assert set(np.unique(kept)) == {0, np.float32(256 / 205)}
+    assert kept.mean() == pytest.approx(1, abs=0.002)
+    for axis in (0, 1):  # no row or column is hidden more than others
+        assert (kept == 0).mean(axis=axis) == pytest.approx(51 / 256, abs=0.15)
+    assert (kept == again).all()
+    assert (kept == other).mean() == pytest.approx(0.8**2 + 0.2**2, abs=0.01)
+    assert (dropout(ones, 0.0, tf.constant([1, 5])) == ones).numpy().all()
+
+
+def test_the_dropout_of_the_network_acts_in_training(arrays: Arrays) -> None:
+    losses = []
+    for rate in (0.0, 0.2):
+        make_deterministic()
+        network = build_network(PARAMS.model, (28, 28, 1), 10)
+        [layer] = [layer for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
+        layer.rate = rate
+        losses.append(next(fit(network, arrays, arrays, train_params()))["loss"])
+    assert losses[0] != losses[1]
 
 
 def one_dot(row: int, column: int, count: int = 200) -> tf.Tensor:
