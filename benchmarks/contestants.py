@@ -27,8 +27,8 @@ THREADS = 2
 
 def main(name: str, seed: int) -> None:
     dataset = load_mnist()
-    train = normalize(dataset.train_images, dataset.train_labels)
-    test = normalize(dataset.test_images, dataset.test_labels)
+    train = Arrays(normalize(dataset.train_images), dataset.train_labels.astype(np.int64))
+    test = Arrays(normalize(dataset.test_images), dataset.test_labels.astype(np.int64))
     if name in ALTERNATIVES:
         ALTERNATIVES[name](train, test, seed)
     else:
@@ -147,7 +147,9 @@ def train_pytorch_example(train: Arrays, test: Arrays, seed: int) -> None:
     from torch.utils.data import DataLoader, TensorDataset
 
     def tensors(arrays: Arrays) -> TensorDataset:
-        images = (arrays.images.transpose(0, 3, 1, 2) - np.float32(0.1307)) / np.float32(0.3081)
+        images = (
+            np.asarray(arrays.images).transpose(0, 3, 1, 2) - np.float32(0.1307)
+        ) / np.float32(0.3081)
         return TensorDataset(torch.from_numpy(images), torch.from_numpy(arrays.labels))
 
     torch.set_num_threads(THREADS)

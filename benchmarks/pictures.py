@@ -43,7 +43,9 @@ def main(path: Path) -> None:
     tiny = [(image * 255 / 16).astype(np.uint8) for image in others.images]
 
     results = {
-        "test images as they are": measure(model, list(mnist.test_images), mnist.test_labels),
+        "test images as they are": measure(
+            model, list(np.asarray(mnist.test_images)), mnist.test_labels
+        ),
         "black ink on white paper": measure(model, pages, mnist.test_labels[chosen], inverted=True),
         "scikit-learn's digits": measure(model, tiny, others.target),
     }

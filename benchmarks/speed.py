@@ -48,7 +48,7 @@ def main(rounds: int) -> None:
 
 def measure(case: str) -> None:
     dataset = load_mnist()
-    once = normalize(dataset.train_images, dataset.train_labels)
+    once = Arrays(normalize(dataset.train_images), dataset.train_labels.astype(np.int64))
     copies = COPIES.get(case, 1)
     train = Arrays(np.tile(once.images, (copies, 1, 1, 1)), np.tile(once.labels, copies))
     seconds = keras_epoch(train) if case == KERAS else recipe_epoch(case, train)

@@ -12,6 +12,7 @@ import zarr
 
 from mnist_cnn.arrays import DIGITS
 from mnist_cnn.errors import InputError
+from mnist_cnn.stored import Images
 
 # SHA-256 of each array's C-order bytes; they equal those of the original distribution.
 MNIST_SHA256 = {
@@ -31,9 +32,9 @@ class Dataset(NamedTuple):
     """Images uint8 [N, H, W] or [N, H, W, C] in [0, 255], in MNIST 255 being ink; labels [N],
     integers in [0, K); classes: the K names that the labels number. A test set may be empty."""
 
-    train_images: npt.NDArray[np.uint8]
+    train_images: Images
     train_labels: npt.NDArray[Any]
-    test_images: npt.NDArray[np.uint8]
+    test_images: Images
     test_labels: npt.NDArray[Any]
     classes: npt.NDArray[np.str_] = DIGITS
 

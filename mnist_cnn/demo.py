@@ -23,7 +23,7 @@ from PIL import Image
 from mnist_cnn.errors import InputError, reported
 from mnist_cnn.pictures import find_digits
 from mnist_cnn.predict import MODEL, Reading
-from mnist_cnn.runtimes import Images, Model, load_model
+from mnist_cnn.runtimes import Batch, Model, load_model
 
 HOST, PORT = "127.0.0.1", 8000
 PAGE = Path(__file__).with_suffix(".html")
@@ -63,7 +63,7 @@ def read(model: Model, content: bytes, multiple: bool) -> dict[str, Any]:
     return {"digits": answers, "error": None}
 
 
-def _data_url(image: Images) -> str:
+def _data_url(image: Batch) -> str:
     file = io.BytesIO()
     Image.fromarray((255 * image[..., 0]).round().astype(np.uint8)).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mnist_cnn.errors import InputError, silenced
 from mnist_cnn.files import fixed_entry
 from mnist_cnn.params import ModelParams
+from mnist_cnn.stored import Images
 
 # TensorFlow reads these when it is imported. By default it takes oneDNN's kernels on newer CPUs
 # alone, and the newest instructions for them. With oneDNN everywhere, held to AVX2 (which x86-64
@@ -159,14 +160,15 @@ def load_network(path: Path) -> keras.Sequential:
     return network
 
 
-def predict(
-    network: keras.Sequential, images: npt.NDArray[np.float32], batch_size: int
-) -> npt.NDArray[np.float32]:
+def predict(network: keras.Sequential, images: Images, batch_size: int) -> npt.NDArray[np.float32]:
     """Images float32 [N, H, W, C] in [0, 1] to probabilities float32 [N, classes]."""
-    batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
+
+    def answer(start: int) -> npt.NDArray[np.float32]:
+        batch = images[start : start + batch_size]
+        return _probabilities(network, batch).numpy()  # type: ignore[no-any-return]
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        answers = pool.map(lambda batch: _probabilities(network, batch).numpy(), batches)
-        return np.concatenate(list(answers))
+        return np.concatenate(list(pool.map(answer, range(0, len(images), batch_size))))
 
 
 @tf.function(jit_compile=False, reduce_retracing=True)  # type: ignore[untyped-decorator]

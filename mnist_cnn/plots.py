@@ -7,10 +7,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
+from mnist_cnn.stored import Images
+
 ROWS, COLUMNS = 4, 8
 
 
-def worst_mistakes(images: npt.NDArray[np.float32], predictions: pd.DataFrame) -> Figure:
+def worst_mistakes(images: Images, predictions: pd.DataFrame) -> Figure:
     """The misread images of which the network was most confident, at most 32 of them, each with its
     number, class, prediction and confidence.
 

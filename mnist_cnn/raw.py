@@ -1,17 +1,22 @@
 """A dataset of the user's own, as it lies in `data/raw`: an `.npz`, IDX files or PNG pictures.
 
-None of it is trusted: it is data, never code, and no memory is taken before the size is checked.
+None of it is trusted: it is data, never code, and neither memory nor disk is taken before the
+size is checked. The images may be more than the memory holds: they are copied to a file of plain
+bytes, pixel after pixel.
 """
 
 import gzip
 import math
 import os
+import shutil
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +26,10 @@ from tqdm import tqdm
 from mnist_cnn.arrays import read_header
 from mnist_cnn.datasets import Dataset
 from mnist_cnn.errors import InputError
+from mnist_cnn.stored import StoredArray
 
 RAW = Path("data/raw")
-MAX_BYTES = 2**30  # of the training images, and of the test images; prepared they are 4 times that
+MAX_LABEL_BYTES = 2**30
 LAYOUTS = (
     "an .npz file, a folder with the IDX files train-images-idx3-ubyte[.gz] and so on, or a folder "
     "with a folder `train` that holds a folder of PNG pictures for each class"
@@ -31,15 +37,12 @@ LAYOUTS = (
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 MODES = {"L": (), "RGB": (3,)}
 
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[Any]
-Part = tuple[Images, Labels]
-
-Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; MAX_BYTES is enforced
+Part = tuple[StoredArray, npt.NDArray[Any]]  # images and labels
 
 
-def load_raw(name: str) -> Dataset:
-    """The dataset that lies in `data/raw` as `name`, in one of LAYOUTS.
+def load_raw(name: str, scratch: Path) -> Dataset:
+    """The dataset that lies in `data/raw` as `name`, in one of LAYOUTS. Its images lie in files of
+    the folder `scratch`, which has to stay while they are used.
 
     Classes are numbered in the order of their numbers (`.npz`, IDX) or names (folders, `.npz` with
     text for labels).
@@ -54,17 +57,18 @@ def load_raw(name: str) -> Dataset:
             raise InputError(f"{source}: there is no such file or folder; expected {LAYOUTS}")
         names = {path.name for path in _entries(source)} if source.is_dir() else set()
     if source.suffix == ".npz" and source.is_file():
-        parts = _read_npz(source)
+        parts = _read_npz(source, scratch)
     elif any("-idx" in name for name in names):
-        parts = _read_idx_files(source)
+        parts = _read_idx_files(source, scratch)
     elif "train" in names:
-        parts = _read_folders(source)
+        parts = _read_folders(source, scratch)
     else:
         raise InputError(f"{source} is no dataset: expected {LAYOUTS}")
 
     shapes, numbers, classes = [], [], []
     for images, labels in parts:
-        if images.ndim not in (3, 4) or not images.size or images.shape[3:] not in ((), (1,), (3,)):
+        ndim, size = len(images.shape), math.prod(images.shape)
+        if ndim not in (3, 4) or not size or images.shape[3:] not in ((), (1,), (3,)):
             raise InputError(
                 f"{source} holds images of shape {list(images.shape)}: expected [N, H, W], or "
                 "[N, H, W, C] with 1 or 3 channels, and none of them 0"
@@ -91,9 +95,10 @@ def load_raw(name: str) -> Dataset:
         raise InputError(f"{source} has the one class {classes[0][0]}: expected two or more")
     if bad := [name for name in classes[0] if not name.isprintable() or not name.strip()]:
         raise InputError(f"{source}: {bad[0]!a} names a class: expected printable text")
-    train = (parts[0][0], numbers[0])
-    test = (parts[1][0], numbers[1]) if len(parts) == 2 else (train[0][:0], train[1][:0])
-    return Dataset(*train, *test, np.array(classes[0]))
+    if len(parts) == 1:  # no test images
+        parts.append((replace(parts[0][0], shape=(0, *shapes[0])), parts[0][1][:0]))
+        numbers.append(numbers[0][:0])
+    return Dataset(parts[0][0], numbers[0], parts[1][0], numbers[1], np.array(classes[0]))
 
 
 @contextmanager
@@ -129,12 +134,35 @@ def _entries(folder: Path) -> list[Path]:
     return entries
 
 
-def _check_size(path: Path, size: int) -> None:
-    if size > MAX_BYTES:
-        raise InputError(f"{path} needs {size:,} bytes of memory: expected at most {MAX_BYTES:,}")
+def _check_disk(path: Path, size: int) -> None:
+    needed = 5 * size  # the copy, and the prepared images, float32
+    free = shutil.disk_usage(RAW).free
+    if needed > free:
+        raise InputError(
+            f"{path} needs {needed:,} bytes of disk: expected at most {free:,}, as are free"
+        )
 
 
-def _read_npz(path: Path) -> list[Part]:
+def _check_labels(path: Path, size: int) -> None:
+    if size > MAX_LABEL_BYTES:
+        raise InputError(
+            f"{path} has {size:,} bytes of labels: expected at most {MAX_LABEL_BYTES:,}"
+        )
+
+
+def _copied(source: IO[bytes] | BufferedIOBase, shape: tuple[int, ...], path: Path) -> StoredArray:
+    """The next bytes of `source`, as many as an array uint8 of that shape has, copied to `path`."""
+    size = left = math.prod(shape)
+    with path.open("wb") as file:
+        while left and (chunk := source.read(min(left, 2**20))):
+            file.write(chunk)
+            left -= len(chunk)
+    if left:
+        raise ValueError(f"it promises {size:,} bytes for {list(shape)} and holds {size - left:,}")
+    return StoredArray(path, 0, shape, np.dtype(np.uint8))
+
+
+def _read_npz(path: Path, scratch: Path) -> list[Part]:
     keys = "x_train and y_train, or these and x_test and y_test"
     with (
         _reading(path, f"an .npz with {keys}: images uint8, labels [N], integers or text"),
@@ -143,26 +171,37 @@ def _read_npz(path: Path) -> list[Part]:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
         if names not in (set(KEYS), set(KEYS[:2])):
             raise ValueError(f"it holds {', '.join(sorted(names)) or 'nothing'}")
-        arrays = [_read_npz_array(archive, name) for name in KEYS if name in names]
-        if len({labels.dtype.kind == "U" for labels in arrays[1::2]}) == 2:
+        images = [_read_npz_images(archive, key, scratch) for key in KEYS[::2] if key in names]
+        labels = [_read_npz_labels(archive, key) for key in KEYS[1::2] if key in names]
+        if len({part.dtype.kind == "U" for part in labels}) == 2:
             raise ValueError("of y_train and y_test one is text")
-    return list(zip(arrays[::2], arrays[1::2], strict=True))
+    return list(zip(images, labels, strict=True))
 
 
-def _read_npz_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
-    entry = archive.getinfo(f"{name}.npy")
-    _check_size(Path(str(archive.filename)), entry.file_size)
-    shape, dtype = read_header(archive, name)
-    if name.startswith("x") and dtype != np.uint8:
+def _read_npz_images(archive: zipfile.ZipFile, name: str, scratch: Path) -> StoredArray:
+    shape, dtype, start = read_header(archive, name)
+    if dtype != np.uint8:
         raise ValueError(f"{name} are {dtype}")
-    if name.startswith("y") and (dtype.kind not in "iuU" or shape[1:] not in ((), (1,))):
+    _check_disk(Path(str(archive.filename)), math.prod(shape))
+    with archive.open(f"{name}.npy") as file:
+        file.read(start)
+        images = _copied(file, shape, scratch / name)
+        file.read()  # at the end the archive compares its checksum
+    return images
+
+
+def _read_npz_labels(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    entry = archive.getinfo(f"{name}.npy")
+    _check_labels(Path(str(archive.filename)), entry.file_size)
+    shape, dtype, _ = read_header(archive, name)
+    if dtype.kind not in "iuU" or shape[1:] not in ((), (1,)):
         raise ValueError(f"{name} are {dtype} {list(shape)}")
     with archive.open(entry) as file:
-        array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    return array.ravel() if name.startswith("y") else array
+        labels: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return labels.ravel()
 
 
-def _read_idx_files(folder: Path) -> list[Part]:
+def _read_idx_files(folder: Path, scratch: Path) -> list[Part]:
     parts = []
     for prefix in ("train", "t10k"):
         names = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
@@ -179,11 +218,15 @@ def _read_idx_files(folder: Path) -> list[Part]:
                 f"{folder} holds {', '.join(p.name for p in found) or 'no training images'}: "
                 f"expected {names[0]} and {names[1]}, each once, plain or with .gz"
             )
-        parts.append((_read_idx(found[0], 3), _read_idx(found[1], 1)))
+        images = _read_idx(found[0], 3, _check_disk, scratch)
+        labels = _read_idx(found[1], 1, _check_labels, scratch)
+        parts.append((images, np.fromfile(labels.path, np.uint8)))
     return parts
 
 
-def _read_idx(path: Path, ndim: int) -> npt.NDArray[np.uint8]:
+def _read_idx(
+    path: Path, ndim: int, check: Callable[[Path, int], None], scratch: Path
+) -> StoredArray:
     """The format of MNIST's own files: a magic number, the sizes, the bytes
     (http://yann.lecun.com/exdb/mnist/)."""
     magic = bytes([0, 0, 8, ndim])
@@ -195,16 +238,16 @@ def _read_idx(path: Path, ndim: int) -> npt.NDArray[np.uint8]:
         if header[:4] != magic or len(header) < 4 + 4 * ndim:
             raise ValueError(f"it begins with {header[:4].hex() or 'nothing'}")
         shape = struct.unpack(f">{ndim}I", header[4:])
-        size = math.prod(shape)
-        _check_size(path, size)
-        content = file.read(size + 1)
-        if len(content) != size:
-            held = "more" if len(content) > size else f"{len(content):,}"
-            raise ValueError(f"it promises {size:,} bytes for {list(shape)} and holds {held}")
-    return np.frombuffer(content, np.uint8).reshape(shape)
+        check(path, math.prod(shape))
+        array = _copied(file, shape, scratch / path.name)
+        if file.read(1):
+            raise ValueError(
+                f"it promises {math.prod(shape):,} bytes for {list(shape)} and holds more"
+            )
+    return array
 
 
-def _read_folders(source: Path) -> list[Part]:
+def _read_folders(source: Path, scratch: Path) -> list[Part]:
     folders = [path for path in _entries(source) if path.is_dir()]
     if unknown := [path for path in folders if path.name not in ("train", "test")]:
         raise InputError(
@@ -223,35 +266,36 @@ def _read_folders(source: Path) -> list[Part]:
             labels += [class_folder.name] * len(pictures)
         if not files:
             raise InputError(f"{folder} is empty: expected a folder for each class")
-        parts.append((_read_pictures(files), np.array(labels)))
+        parts.append((_read_pictures(files, scratch / folder.name), np.array(labels)))
     return parts
 
 
-def _read_pictures(files: list[Path]) -> Images:
+def _read_pictures(files: list[Path], copy: Path) -> StoredArray:
     """PNG alone: what a JPEG decodes to differs between systems."""
-    images: Images = np.empty(0, np.uint8)
     first = None
-    for number, path in enumerate(tqdm(files, unit="picture", disable=None, leave=False)):
-        if path.suffix.lower() != ".png" or not path.is_file():
-            raise InputError(f"{path} is no PNG file: expected nothing else; convert or remove it")
-        with (
-            _reading(path, "a PNG picture, 8-bit grey or RGB"),
-            Image.open(path, formats=["PNG"]) as picture,
-        ):
-            kind = (*picture.size, picture.mode)
-            if picture.mode not in MODES:
-                raise ValueError(f"its mode is {picture.mode}")
-            if first is None:
-                first = kind
-                shape = (len(files), picture.height, picture.width, *MODES[picture.mode])
-                _check_size(path.parent.parent, math.prod(shape))
-                images = np.empty(shape, np.uint8)
-            if kind != first:
+    with copy.open("wb") as pixels:
+        for path in tqdm(files, unit="picture", disable=None, leave=False):
+            if path.suffix.lower() != ".png" or not path.is_file():
                 raise InputError(
-                    f"{path} is {_described(kind)}: expected {_described(first)}, as {files[0]}"
+                    f"{path} is no PNG file: expected nothing else; convert or remove it"
                 )
-            images[number] = np.asarray(picture)
-    return images
+            with (
+                _reading(path, "a PNG picture, 8-bit grey or RGB"),
+                Image.open(path, formats=["PNG"]) as picture,
+            ):
+                kind = (*picture.size, picture.mode)
+                if picture.mode not in MODES:
+                    raise ValueError(f"its mode is {picture.mode}")
+                if first is None:
+                    first = kind
+                    shape = (len(files), picture.height, picture.width, *MODES[picture.mode])
+                    _check_disk(path.parent.parent, math.prod(shape))
+                if kind != first:
+                    raise InputError(
+                        f"{path} is {_described(kind)}: expected {_described(first)}, as {files[0]}"
+                    )
+                pixels.write(picture.tobytes())
+    return StoredArray(copy, 0, shape, np.dtype(np.uint8))
 
 
 def _described(kind: tuple[int, int, str]) -> str:

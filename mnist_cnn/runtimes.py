@@ -8,10 +8,12 @@ import numpy.typing as npt
 
 from mnist_cnn.errors import InputError, silenced
 from mnist_cnn.files import digest
+from mnist_cnn.stored import Images
 
-Images = npt.NDArray[np.float32]
+Batch = npt.NDArray[np.float32]
 Probabilities = npt.NDArray[np.float32]
 Model = Callable[[Images], Probabilities]
+BatchModel = Callable[[Batch], Probabilities]
 
 CHECKSUMS = "SHA256SUMS"
 BATCH_SIZE = 1000
@@ -78,7 +80,7 @@ def _check_digest(path: Path) -> None:
 # A reader gives the shape of an image, [H, W, C], and the model.
 
 
-def _read_onnx(path: Path) -> tuple[list[int], Model]:
+def _read_onnx(path: Path) -> tuple[list[int], BatchModel]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -87,20 +89,20 @@ def _read_onnx(path: Path) -> tuple[list[int], Model]:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     (source,) = session.get_inputs()
 
-    def model(images: Images) -> Probabilities:
+    def model(images: Batch) -> Probabilities:
         (probabilities,) = session.run(None, {source.name: images})
         return np.asarray(probabilities)
 
     return source.shape[1:], model
 
 
-def _read_litert(path: Path) -> tuple[list[int], Model]:
+def _read_litert(path: Path) -> tuple[list[int], BatchModel]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=1)
     (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
 
-    def model(images: Images) -> Probabilities:
+    def model(images: Batch) -> Probabilities:
         interpreter.resize_tensor_input(source["index"], images.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(source["index"], images)
@@ -110,20 +112,20 @@ def _read_litert(path: Path) -> tuple[list[int], Model]:
     return source["shape"][1:].tolist(), model
 
 
-def _read_keras(path: Path) -> tuple[list[int], Model]:
+def _read_keras(path: Path) -> tuple[list[int], BatchModel]:
     from mnist_cnn.network import load_network, predict
 
     network = load_network(path)
     return network.input_shape[1:], lambda images: predict(network, images, BATCH_SIZE)
 
 
-def _read_saved_model(path: Path) -> tuple[list[int], Model]:
+def _read_saved_model(path: Path) -> tuple[list[int], BatchModel]:
     import tensorflow as tf
 
     serve = tf.saved_model.load(path).signatures["serving_default"]
     (source,) = serve.structured_input_signature[1].values()
 
-    def model(images: Images) -> Probabilities:
+    def model(images: Batch) -> Probabilities:
         (probabilities,) = serve(tf.constant(images)).values()
         return np.asarray(probabilities)
 

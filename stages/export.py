@@ -2,14 +2,16 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mnist_cnn.arrays import Scalar, read_arrays
+from mnist_cnn.arrays import read_arrays
 from mnist_cnn.errors import InputError, reported, silenced
 from mnist_cnn.files import digest, replacing
 from mnist_cnn.runtimes import CHECKSUMS, load_model
+from mnist_cnn.stored import Images
 
 MODELS = Path("models")
 SAMPLES = 500  # images that show LiteRT the range of each layer's numbers
@@ -62,9 +64,9 @@ def main() -> None:
         sums.write_text(text, encoding="utf-8", newline="\n")
 
 
-def spread(values: npt.NDArray[Scalar], count: int) -> npt.NDArray[Scalar]:
+def spread(values: Images, count: int) -> npt.NDArray[Any]:
     """At most `count` of `values`, evenly spread: datasets may be sorted by class."""
-    return values[:: math.ceil(len(values) / count)]
+    return np.asarray(values[:: math.ceil(len(values) / count)])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from mnist_cnn.errors import InputError
 
 
 def test_arrays_come_back_as_written(tmp_path: Path, arrays: Arrays) -> None:
-    write_arrays(tmp_path / "a.npz", arrays)
+    write_arrays(tmp_path / "a.npz", [arrays.images], arrays.labels)
     back = read_arrays(tmp_path / "a.npz")
     np.testing.assert_array_equal(back.images, arrays.images)
     np.testing.assert_array_equal(back.labels, arrays.labels)
@@ -21,7 +21,7 @@ def test_arrays_come_back_as_written(tmp_path: Path, arrays: Arrays) -> None:
 
 
 def test_plain_numpy_reads_them(tmp_path: Path, arrays: Arrays) -> None:
-    write_arrays(tmp_path / "a.npz", arrays)
+    write_arrays(tmp_path / "a.npz", [arrays.images], arrays.labels)
     with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
         assert archive.files == ["images", "labels", "classes"]
         np.testing.assert_array_equal(archive["images"], arrays.images)
@@ -29,7 +29,7 @@ def test_plain_numpy_reads_them(tmp_path: Path, arrays: Arrays) -> None:
 
 def test_bytes_follow_from_the_arrays_alone(tmp_path: Path) -> None:
     images = np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 2, 2, 1)
-    write_arrays(tmp_path / "a.npz", Arrays(images, np.array([3, 7])))
+    write_arrays(tmp_path / "a.npz", [images], np.array([3, 7]))
     digest = hashlib.sha256((tmp_path / "a.npz").read_bytes()).hexdigest()
     assert digest == "75489a6e981a1ed3b781088d0675d6db07186c6766bbcb5b063390b2ccf2089a"
 
@@ -106,7 +106,7 @@ def damage(path: Path, how: str) -> None:
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, arrays: Arrays, how: str) -> None:
-    write_arrays(tmp_path / "a.npz", arrays)
+    write_arrays(tmp_path / "a.npz", [arrays.images], arrays.labels)
     damage(tmp_path / "a.npz", how)
     with pytest.raises(InputError, match=r"^.*a.npz is not usable \(.+\): expected .*$"):
         read_arrays(tmp_path / "a.npz")

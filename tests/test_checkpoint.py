@@ -86,7 +86,7 @@ def test_five_times_killed_the_training_gives_the_same_bytes(
     set_params(clone, train={"epochs": 40})
     validation = clone / "data/prepared/validation.npz"
     images, labels, _ = read_arrays(validation)
-    write_arrays(validation, Arrays(images[:500], labels[:500]))
+    write_arrays(validation, [images[:500]], labels[:500])
     command = [sys.executable, "-m", "stages.train"]
     assert run(clone, *command).returncode == 0
     outputs = [clone / name for name in ("models/model.keras", "metrics/training.csv")]

@@ -89,7 +89,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     set_params(models, **yaml.safe_load((ROOT / "recipes/fast.yaml").read_text()))
     params = load_params(models / "params.yaml")
     mnist = load_mnist()
-    train = normalize(mnist.train_images, mnist.train_labels)
+    train = Arrays(normalize(mnist.train_images), mnist.train_labels.astype(np.int64))
     make_deterministic(params.train.seed)  # whatever other tests have drawn before
     network = build_network(params.model, (28, 28, 1), len(DIGITS))
     with silenced():

@@ -94,7 +94,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_cnn.arrays import Arrays, write_arrays
+from mnist_cnn.arrays import write_arrays
 from mnist_cnn.errors import reported
 from mnist_cnn.files import replacing
 
@@ -102,7 +102,7 @@ from mnist_cnn.files import replacing
 def main():
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
     with replacing(Path({str(path)!r})) as (partial,):
-        write_arrays(partial, Arrays(np.zeros((9, 28, 28, 1), np.float32), np.zeros(9, np.int64)))
+        write_arrays(partial, [np.zeros((9, 28, 28, 1), np.float32)], np.zeros(9, np.int64))
 
 main()
 """

@@ -97,8 +97,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, gate.Results]
     """Results on MNIST's test images: of the default network after 2 epochs on half the training
     images, of the same from another seed, and of three that are worse."""
     dataset = load_mnist()
-    train = normalize(dataset.train_images[::2], dataset.train_labels[::2])
-    test = normalize(dataset.test_images, dataset.test_labels)
+    train = Arrays(normalize(dataset.train_images[::2]), dataset.train_labels[::2].astype(np.int64))
+    test = Arrays(normalize(dataset.test_images), dataset.test_labels.astype(np.int64))
     few = Arrays(test.images[:10], test.labels[:10])
     folder = tmp_path_factory.mktemp("trained")
 

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from mnist_cnn.arrays import Arrays, read_arrays, write_arrays
+from mnist_cnn.arrays import read_arrays, write_arrays
 from tests.conftest import ENVIRONMENT, ROOT, STAGES, run, set_params, stages_run, succeed
 
 RESULTS = ("dvc.lock", "metrics", "models", "data/prepared")
@@ -231,7 +231,7 @@ def test_a_damaged_array_file_is_one_line_and_exit_code_1(
 def test_validation_images_of_another_size_are_refused(pipeline: Path) -> None:
     path = pipeline / "data/prepared/validation.npz"
     content = path.read_bytes()
-    write_arrays(path, Arrays(np.zeros((1, 8, 8, 1), np.float32), np.zeros(1, np.int64)))
+    write_arrays(path, [np.zeros((1, 8, 8, 1), np.float32)], np.zeros(1, np.int64))
     done = run_stage(pipeline, "train")
     path.write_bytes(content)
     assert done.returncode == 1

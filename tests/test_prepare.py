@@ -7,7 +7,7 @@ from mnist_cnn.arrays import read_arrays
 from mnist_cnn.datasets import Dataset
 from mnist_cnn.errors import InputError
 from stages import prepare
-from stages.prepare import examine, hold_out, normalize, stratified_sample
+from stages.prepare import Split, examine, hold_out, normalize, stratified_sample
 from tests.conftest import PARAMS, PARAMS_TEXT
 
 LABELS = np.repeat(np.arange(10, dtype=np.uint8), 50)
@@ -25,11 +25,10 @@ def test_the_seed_decides_who_is_drawn() -> None:
 
 
 def test_normalize_maps_bytes_to_fractions() -> None:
-    arrays = normalize(np.array([[[0, 51], [102, 255]]], dtype=np.uint8), LABELS[:1])
-    assert arrays.images.shape == (1, 2, 2, 1)
-    assert arrays.images.dtype == np.float32
-    np.testing.assert_allclose(arrays.images.ravel(), [0, 0.2, 0.4, 1], rtol=1e-7)
-    assert arrays.labels.dtype == np.int64
+    images = normalize(np.array([[[0, 51], [102, 255]]], dtype=np.uint8))
+    assert images.shape == (1, 2, 2, 1)
+    assert images.dtype == np.float32
+    np.testing.assert_allclose(images.ravel(), [0, 0.2, 0.4, 1], rtol=1e-7)
 
 
 def test_a_class_that_is_held_out_whole_or_not_at_all_is_named() -> None:
@@ -58,7 +57,10 @@ def spoiled() -> Dataset:
 
 
 def test_what_is_found_in_the_images(spoiled: Dataset) -> None:
-    found, leaked = examine(spoiled)
+    images, labels, test_images, test_labels, classes = spoiled
+    train = Split(images, np.arange(20), labels)
+    test = Split(test_images, np.arange(4), test_labels)
+    found, leaked = examine(train, test, classes)
     assert found == {
         "classes": 2,
         "height": 2,

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import pytest
 from PIL import Image
 
 from mnist_cnn.arrays import read_arrays
+from mnist_cnn.datasets import Dataset
 from mnist_cnn.errors import InputError
 from mnist_cnn.raw import RAW, load_raw
 from stages import prepare
@@ -32,6 +35,11 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     RAW.mkdir(parents=True)
     return RAW
+
+
+def load(name: str) -> Dataset:
+    Path("scratch").mkdir(exist_ok=True)
+    return load_raw(name, Path("scratch"))
 
 
 def write_npz(path: Path, **changed: npt.NDArray[np.generic] | None) -> None:
@@ -64,7 +72,7 @@ def write_folders(source: Path, images: npt.NDArray[np.uint8] = IMAGES) -> None:
 
 def test_an_npz_with_numbers(raw: Path) -> None:
     write_npz(raw / "own.npz", y_train=LABELS * 5, y_test=LABELS[:8, np.newaxis] * 5)
-    dataset = load_raw("own.npz")
+    dataset = load("own.npz")
     np.testing.assert_array_equal(dataset.train_images, IMAGES)
     np.testing.assert_array_equal(dataset.test_labels, LABELS[:8])
     assert dataset.classes.tolist() == ["0", "5", "10", "15"]
@@ -72,9 +80,9 @@ def test_an_npz_with_numbers(raw: Path) -> None:
 
 def test_an_npz_with_names_and_without_a_test_set(raw: Path) -> None:
     names = np.array(["zebra", "ape", "cow", "ä"])[LABELS]
-    colour = np.asfortranarray(np.stack([IMAGES] * 3, axis=-1))
+    colour = np.stack([IMAGES] * 3, axis=-1)
     np.savez_compressed(raw / "own.npz", x_train=colour, y_train=names)
-    dataset = load_raw("own.npz")
+    dataset = load("own.npz")
     np.testing.assert_array_equal(dataset.train_images, colour)
     assert dataset.classes[dataset.train_labels].tolist() == names.tolist()
     assert dataset.classes.tolist() == ["ape", "cow", "zebra", "ä"]
@@ -84,7 +92,7 @@ def test_an_npz_with_names_and_without_a_test_set(raw: Path) -> None:
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_idx_files(raw: Path, suffix: str) -> None:
     write_idx(raw / "own", suffix)
-    dataset = load_raw("own")
+    dataset = load("own")
     np.testing.assert_array_equal(dataset.train_images, IMAGES)
     np.testing.assert_array_equal(dataset.train_labels, LABELS)
     np.testing.assert_array_equal(dataset.test_images, IMAGES[:8])
@@ -96,7 +104,7 @@ def test_folders_of_png_pictures(raw: Path, images: npt.NDArray[np.uint8]) -> No
     write_folders(raw / "own", images)
     (raw / "own/README.txt").touch()
     (raw / "own/train/a/.DS_Store").touch()
-    dataset = load_raw("own")
+    dataset = load("own")
     order = np.argsort(LABELS, kind="stable")
     np.testing.assert_array_equal(dataset.train_images, images[order])
     np.testing.assert_array_equal(dataset.train_labels, LABELS[order])
@@ -107,7 +115,7 @@ def test_folders_of_png_pictures(raw: Path, images: npt.NDArray[np.uint8]) -> No
 def test_a_link_within_the_folder_is_followed(raw: Path) -> None:
     write_folders(raw / "own")
     (raw / "own/train/a/link.png").symlink_to("00.png")
-    assert np.bincount(load_raw("own").train_labels).tolist() == [11, 10, 10, 10]
+    assert np.bincount(load("own").train_labels).tolist() == [11, 10, 10, 10]
 
 
 # What is wrong -> how it comes to be, and what the line says after "error: ".
@@ -178,7 +186,7 @@ change_idx("it begins with 00000801): expected an IDX file that begins with 0000
 change_idx("it begins with nothing)", "train-images-idx3", gzip.compress(b""))
 change_idx("(Not a gzipped file", "train-images-idx3", idx(IMAGES))
 change_idx("(Compressed file ended before", "train-labels-idx1", gzip.compress(idx(LABELS))[:-9])
-change_idx("needs 79,228,162,458,924,105,385,300,197,375 bytes of memory: expected at most",
+change_idx("needs 396,140,812,294,620,526,926,500,986,875 bytes of disk: expected at most",
            "train-images-idx3", gzip.compress(TOO_LARGE))  # fmt: skip
 change_idx("it promises 1,200 bytes for [40, 6, 5] and holds 1,199)",
            "train-images-idx3", gzip.compress(idx(IMAGES)[:-1]))  # fmt: skip
@@ -191,6 +199,14 @@ change_folders("train/x is no folder: expected one", lambda s: (s / "train/x").t
 change_folders("train/a/x.jpg is no PNG file", lambda s: (s / "train/a/x.jpg").touch())
 change_folders("train/a/x.png is no PNG file", lambda s: (s / "train/a/x.png").mkdir())
 change_folders("train/a/x.png cannot be read (cann", lambda s: (s / "train/a/x.png").touch())
+
+
+def claim_size(png: Path, pixels: int) -> None:
+    header = b"IHDR" + struct.pack(">II", pixels, pixels) + b"\x08\x00\x00\x00\x00"
+    content = png.read_bytes()
+    png.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
+
+
 change_folders(
     "train/a/00.png cannot be read (image file is truncated",
     lambda s: (s / "train/a/00.png").write_bytes((s / "train/a/00.png").read_bytes()[:60]),
@@ -208,8 +224,8 @@ change_folders(
     lambda s: Image.new("RGBA", (5, 6)).save(s / "train/b/x.png"),
 )
 change_folders(
-    "own/train needs 1,258,291,200 bytes of memory: expected at most 1,073,741,824",
-    lambda s: Image.new("L", (6144, 5120)).save(s / "train/a/00.png"),
+    "00.png cannot be read (Image size (10000000000 pixels) exceeds limit",
+    lambda s: claim_size(s / "train/a/00.png", 100_000),
 )
 change_folders("leads out of data/raw: expected no link", lambda s: link(s / "train/a/x.png"))
 change_folders("train/e leads out of data/raw", lambda s: link(s / "train/e"))
@@ -260,16 +276,18 @@ def test_a_source_without_permission_is_one_line(
     monkeypatch.setattr("zipfile.ZipFile", refuse)
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(InputError, match=rf"^data/raw/{name} cannot be read \(Permission denied\)"):
-        load_raw(name)
+        load(name)
 
 
 def test_a_bomb_takes_no_memory(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what small files would become, or say that they hold."""
-    monkeypatch.setattr("mnist_cnn.raw.MAX_BYTES", 2**20)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2**20))
+    monkeypatch.setattr("mnist_cnn.raw.MAX_LABEL_BYTES", 2**20)
     write_idx(raw / "idx")
     bomb = gzip.compress(idx(IMAGES) + bytes(2**26))
     (raw / "idx/train-images-idx3-ubyte.gz").write_bytes(bomb)
     np.savez_compressed(raw / "honest.npz", x_train=np.zeros(2**26, np.uint8), y_train=LABELS)
+    np.savez_compressed(raw / "labels.npz", x_train=IMAGES, y_train=np.zeros(2**26, np.uint8))
     header = {"descr": "|u1", "fortran_order": False, "shape": (10**6, 10**3, 10**3)}
     with zipfile.ZipFile(raw / "lying.npz", "w") as archive:
         for key in ("x_train", "y_train"):
@@ -278,11 +296,12 @@ def test_a_bomb_takes_no_memory(raw: Path, monkeypatch: pytest.MonkeyPatch) -> N
     tracemalloc.start()
     for name, complaint in (
         ("idx", "and holds more"),
-        ("honest.npz", "needs 67,108,992 bytes of memory: expected at most 1,048,576"),
+        ("honest.npz", "needs 335,544,320 bytes of disk: expected at most 1,048,576, as are free"),
+        ("labels.npz", "has 67,108,992 bytes of labels: expected at most 1,048,576"),
         ("lying.npz", "x_train are cut short"),
     ):
         with pytest.raises(InputError, match=complaint):
-            load_raw(name)
+            load(name)
     assert tracemalloc.get_traced_memory()[1] < 2**22
     tracemalloc.stop()
 
@@ -300,11 +319,12 @@ def test_prepare_splits_off_a_test_set_and_says_what_it_found(raw: Path) -> None
         "label,class,train,validation,test",
         *(f"{label},{label},7,1,2" for label in range(4)),
     ]
-    first = {name: read_arrays(Path(f"data/prepared/{name}.npz")) for name in ("train", "test")}
-    assert first["test"].images.shape == (8, 6, 5, 1)
+    first = np.asarray(read_arrays(Path("data/prepared/test.npz")).images)
+    assert first.shape == (8, 6, 5, 1)
     Path("params.yaml").write_text(text.replace("seed: 42", "seed: 43", 1))
     prepare.main()
-    assert (read_arrays(Path("data/prepared/test.npz")).images != first["test"].images).any()
+    other = read_arrays(Path("data/prepared/test.npz"))
+    assert not np.array_equal(other.images, first)
 
 
 def test_prepare_needs_no_tensorflow() -> None:
