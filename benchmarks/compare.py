@@ -38,7 +38,8 @@ def main() -> None:
         print(pd.DataFrame(rows[-1:]).round(4).to_string(index=False, header=run == 1), flush=True)
     print(f"\nmedian ratio: {statistics.median(row['ratio of times'] for row in rows):.2f}\n")
     for stage in STAGES:
-        print(f"peak memory of {stage}: {peak_megabytes(stage):.0f} MB", flush=True)
+        _, peak = run_stage(stage)
+        print(f"peak memory of {stage}: {peak:.0f} MB", flush=True)
 
 
 def timed(command: list[str]) -> tuple[float, str]:
@@ -48,14 +49,16 @@ def timed(command: list[str]) -> tuple[float, str]:
     return time.perf_counter() - start, done.stdout
 
 
-def peak_megabytes(stage: str) -> float:
-    """Largest resident memory of a stage, in MB, as the operating system counted it."""
+def run_stage(stage: str, folder: Path = Path()) -> tuple[float, float]:
+    """Run a stage of the project in `folder`: its wall time in seconds and its largest resident
+    memory in MB, as the operating system counted it."""
     command = [sys.executable, "-m", f"stages.{stage}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{' '.join(command)} failed")
-    return usage.ru_maxrss / MEGABYTE
+    return time.perf_counter() - start, usage.ru_maxrss / MEGABYTE
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from tqdm import tqdm
 
 from mnist_cnn.arrays import write_arrays
 from mnist_cnn.datasets import Dataset, load_mnist
@@ -38,7 +39,12 @@ class Split(NamedTuple):
         return Split(self.images, self.numbers[chosen], self.labels[chosen])
 
     def chunks(self) -> Iterator[npt.NDArray[np.uint8]]:
-        return in_chunks(self.images, self.numbers)
+        """The images, a megabyte at a time; a progress bar shows on a terminal."""
+        count = len(self.numbers)
+        with tqdm(total=count, unit="image", delay=1, leave=False, disable=None) as bar:
+            for chunk in in_chunks(self.images, self.numbers):
+                yield chunk
+                bar.update(len(chunk))
 
 
 @reported
