@@ -51,6 +51,27 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
                 _remove(partial)
 
 
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Make the folder `path` anew, also where a killed process left one, and remove it with all
+    that it holds when the block ends.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        _remove(path)
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}): expected a writable folder"
+        ) from error
+    try:
+        yield path
+    finally:
+        _remove(path)
+
+
 def _remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from tqdm import tqdm
 from mnist_cnn.arrays import write_arrays
 from mnist_cnn.datasets import Dataset, load_mnist
 from mnist_cnn.errors import InputError, reported
-from mnist_cnn.files import replacing, write_csv, write_json
+from mnist_cnn.files import replacing, scratch_folder, write_csv, write_json
 from mnist_cnn.params import PARAMS_PATH, PrepareParams, load_params
 from mnist_cnn.raw import load_raw
 from mnist_cnn.stored import Images, in_chunks
@@ -50,10 +49,9 @@ class Split(NamedTuple):
 @reported
 def main() -> None:
     params = load_params().prepare
-    PREPARED.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=PREPARED, suffix=".partial") as scratch:
+    with scratch_folder(PREPARED / "raw.partial") as scratch:
         mnist = params.source == "mnist"
-        prepare(load_mnist() if mnist else load_raw(params.source, Path(scratch)), params)
+        prepare(load_mnist() if mnist else load_raw(params.source, scratch), params)
 
 
 def prepare(dataset: Dataset, params: PrepareParams) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mnist_cnn.errors import InputError
-from mnist_cnn.files import replacing, restoring, write_csv
+from mnist_cnn.files import replacing, restoring, scratch_folder, write_csv
 from tests.conftest import ROOT
 
 
@@ -27,6 +27,23 @@ def test_a_folder_takes_the_place_of_a_folder(tmp_path: Path) -> None:
                 raise KeyError
         assert [path.name for path in folder.iterdir()] == ["old" if fails else "new"]
         assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_scratch_folder_is_new_and_goes(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "scratch"
+    folder.mkdir(parents=True)
+    (folder / "left by a killed process").touch()
+    with suppress(KeyError), scratch_folder(folder) as scratch:
+        assert list(scratch.iterdir()) == []
+        (scratch / "file").touch()
+        raise KeyError
+    assert not folder.exists()
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match=r"file/scratch cannot be written \(Not a directory\)"),
+        scratch_folder(tmp_path / "file" / "scratch"),
+    ):
+        pass
 
 
 def test_all_files_are_replaced_together(tmp_path: Path) -> None:
