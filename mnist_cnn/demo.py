@@ -22,7 +22,7 @@ from PIL import Image
 
 from mnist_cnn.errors import InputError, reported
 from mnist_cnn.pictures import find_digits
-from mnist_cnn.predict import MODEL, Reading
+from mnist_cnn.predict import MODEL, as_answers
 from mnist_cnn.runtimes import Batch, Model, load_model
 
 HOST, PORT = "127.0.0.1", 8000
@@ -50,13 +50,12 @@ def main() -> None:
 def read(model: Model, content: bytes, multiple: bool) -> dict[str, Any]:
     """What `model` makes of a picture: `digits`, each as `predict --format json` prints it with its
     `probabilities` and, as a PNG's data URL, the `image` that the network saw; or an `error`."""
-    picture = io.BytesIO(content)
     try:
-        digits = find_digits(picture, multiple)
+        digits = find_digits(io.BytesIO(content), multiple)
     except InputError as error:
         return {"digits": [], "error": str(error)}
     probabilities = model(np.stack([digit.image for digit in digits]))
-    answers = Reading("", picture, digits, probabilities, None).answers()
+    answers = as_answers(digits, probabilities)
     for answer, digit, row in zip(answers, digits, probabilities, strict=True):
         answer["probabilities"] = [round(float(share), 4) for share in row]
         answer["image"] = _data_url(digit.image)

@@ -30,24 +30,15 @@ BATCH_SIZE = 200
 
 
 class Reading(NamedTuple):
-    """What was found in a picture: digits with their probabilities float32 [N, 10], or an error."""
+    """What was found in a picture: digits with their probabilities float32 [N, 10], and what
+    `as_answers` makes of them; or an error."""
 
     path: str
     picture: Picture
     digits: list[Digit]
     probabilities: Probabilities
+    answers: list[dict[str, Any]]
     error: str | None
-
-    def answers(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "digit": int(row.argmax()),
-                "confidence": round(float(row.max()), 4),
-                "sure": bool(row.max() >= SURE),
-                "box": list(digit.box),
-            }
-            for digit, row in zip(self.digits, self.probabilities, strict=True)
-        ]
 
 
 @reported
@@ -82,7 +73,22 @@ def read_pictures(model: Model, paths: Iterable[str], multiple: bool) -> Iterato
         rows = iter(model(np.stack(images)) if images else ())
         for path, (picture, digits, error) in zip(batch, found, strict=True):
             probabilities = np.array([next(rows) for _ in digits])
-            yield Reading(path, picture, digits, probabilities, error)
+            answers = as_answers(digits, probabilities)
+            yield Reading(path, picture, digits, probabilities, answers, error)
+
+
+def as_answers(digits: Iterable[Digit], probabilities: Probabilities) -> list[dict[str, Any]]:
+    """Of each of N digits, whose probabilities are float32 [N, 10], what is printed: `digit`, its
+    `confidence`, whether that is `sure`, and the `box` left, top, right, bottom in pixels."""
+    return [
+        {
+            "digit": int(row.argmax()),
+            "confidence": round(float(row.max()), 4),
+            "sure": bool(row.max() >= SURE),
+            "box": list(digit.box),
+        }
+        for digit, row in zip(digits, probabilities, strict=True)
+    ]
 
 
 def _find(path: str, multiple: bool) -> tuple[Picture, list[Digit], str | None]:
@@ -104,22 +110,22 @@ def _pictures(paths: list[str]) -> Iterator[str]:
 def _state(reading: Reading) -> str:
     if reading.error:
         return "error"
-    return "" if all(answer["sure"] for answer in reading.answers()) else "not sure"
+    return "" if all(answer["sure"] for answer in reading.answers) else "not sure"
 
 
 def _print_table(readings: Iterable[Reading]) -> None:
     print("digits      confidence  picture")
     for reading in readings:
-        answers = reading.answers()
-        digits = "".join(str(answer["digit"]) for answer in answers)
-        confidence = f"{min(a['confidence'] for a in answers):.1%}" if answers else ""
+        digits = "".join(str(answer["digit"]) for answer in reading.answers)
+        lowest = min((answer["confidence"] for answer in reading.answers), default=None)
+        confidence = "" if lowest is None else f"{lowest:.1%}"
         notes = [note for note in (reading.path, reading.error or _state(reading)) if note]
         print(f"{digits:<10}  {confidence:>10}  {': '.join(notes)}", flush=True)
 
 
 def _print_json(readings: Iterable[Reading]) -> None:
     for reading in readings:
-        line = {"path": reading.path, "digits": reading.answers(), "error": reading.error}
+        line = {"path": reading.path, "digits": reading.answers, "error": reading.error}
         print(json.dumps(line), flush=True)
 
 
@@ -128,7 +134,7 @@ def _print_csv(readings: Iterable[Reading]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(names)
     for reading in readings:
-        for answer in reading.answers():
+        for answer in reading.answers:
             values = (answer["digit"], answer["confidence"], answer["sure"], *answer["box"])
             writer.writerow((reading.path, *values, ""))
         if reading.error:
