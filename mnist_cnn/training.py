@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mnist_cnn.arrays import Arrays
 from mnist_cnn.checkpoint import Checkpoint
+from mnist_cnn.distribution import take_from_chief, worker_number
 from mnist_cnn.errors import InputError
 from mnist_cnn.network import predict
 from mnist_cnn.params import PARAMS_PATH, TrainParams
@@ -30,6 +31,7 @@ def fit(
     validation: Arrays,
     params: TrainParams,
     checkpoint: Checkpoint | None = None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Iterator[dict[str, float]]:
     """Train `network` in place with Adam (Kingma and Ba 2014, https://arxiv.org/abs/1412.6980) on
     the cross-entropy with smoothed labels (Szegedy et al. 2015,
@@ -43,14 +45,24 @@ def fit(
     progress bar shows on a terminal. With a `checkpoint`, an interrupted fit goes on after the last
     epoch that it holds, and yields those before it again.
 
+    With the `strategy` of several workers, each computes its part of the shards, and all take the
+    same steps, from where the chief stands; what the chief yields counts.
+
     Raises:
         InputError: the batch size is no multiple of the shards or exceeds the number of training
-            images, or the loss is not a number any more.
+            images, the shards are no multiple of the workers, or the loss is not a number any more.
     """
+    strategy = strategy or tf.distribute.get_strategy()
+    workers = strategy.num_replicas_in_sync
     if params.batch_size % params.shards:
         raise InputError(
             f"{PARAMS_PATH}: train.shards is {params.shards}: expected a divisor of "
             f"train.batch_size, which is {params.batch_size}"
+        )
+    if params.shards % workers:
+        raise InputError(
+            f"{PARAMS_PATH}: train.shards is {params.shards}: expected a multiple of {workers}, "
+            "the number of workers"
         )
     steps = len(train.labels) // params.batch_size
     if steps == 0:
@@ -61,19 +73,22 @@ def fit(
     schedule = learning_rate_schedule(params, steps * params.epochs)
     optimizer = keras.optimizers.Adam(schedule, beta_2=BETA_2)
     optimizer.build(network.trainable_variables)
-    run_steps = _step_runner(network, optimizer, params)
+    run_steps = _step_runner(network, optimizer, params, strategy)
     variables = [*network.variables, *optimizer.variables]
     epochs = checkpoint.restore(variables) if checkpoint else []
+    take_from_chief(strategy, variables)
     yield from epochs
-    for epoch in range(len(epochs), params.epochs):
+    worker = worker_number(strategy)
+    for epoch in range(int(optimizer.iterations) // steps, params.epochs):
         order = tf.random.experimental.stateless_shuffle(
             tf.range(len(train.labels)), seed=(params.seed, epoch)
         )
-        batches = order.numpy()[: steps * params.batch_size].reshape(steps, params.batch_size)
+        batches = order.numpy()[: steps * params.batch_size].reshape(steps, workers, -1)
         loss, correct = 0.0, 0
-        with tqdm(total=steps, desc=f"epoch {epoch + 1}", leave=False, disable=None) as bar:
+        disable = None if worker == 0 else True
+        with tqdm(total=steps, desc=f"epoch {epoch + 1}", leave=False, disable=disable) as bar:
             for first in range(0, steps, STEPS_PER_CALL):
-                numbers = batches[first : first + STEPS_PER_CALL]
+                numbers = batches[first : first + STEPS_PER_CALL, worker]
                 loss_sum, correct_sum = run_steps(train.images[numbers], train.labels[numbers])
                 loss += float(loss_sum)
                 correct += int(correct_sum)
@@ -174,10 +189,14 @@ def dropout(values: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _step_runner(
-    network: keras.Sequential, optimizer: keras.optimizers.Optimizer, params: TrainParams
+    network: keras.Sequential,
+    optimizer: keras.optimizers.Optimizer,
+    params: TrainParams,
+    strategy: tf.distribute.Strategy,
 ) -> Callable[[npt.NDArray[np.float32], npt.NDArray[np.int64]], tuple[tf.Tensor, tf.Tensor]]:
     classes, shards = network.output_shape[1], params.shards
-    cross_entropy = keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing)
+    own_shards = shards // strategy.num_replicas_in_sync
+    own_images = params.batch_size // strategy.num_replicas_in_sync
     augmented = params.rotation or params.zoom or params.shear or params.translation
 
     def backpropagate(
@@ -195,32 +214,60 @@ def _step_runner(
                     probabilities = dropout(probabilities, layer.rate, seed)
                 else:
                     probabilities = layer(probabilities, training=True)
-            smoothed = cross_entropy(tf.one_hot(labels, classes), probabilities)
+            # Not Keras' own mean, which it divides by the number of workers.
+            smoothed = tf.reduce_mean(
+                keras.losses.categorical_crossentropy(
+                    tf.one_hot(labels, classes),
+                    probabilities,
+                    label_smoothing=params.label_smoothing,
+                )
+            )
         loss = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
-        correct = tf.math.count_nonzero(tf.argmax(probabilities, 1) == labels, dtype=tf.int32)
+        correct = tf.math.count_nonzero(tf.argmax(probabilities, 1) == labels, dtype=tf.float32)
         return tape.gradient(smoothed, weights), tf.reduce_mean(loss), correct
+
+    def backpropagate_batch(
+        images: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        """The gradients, summed over all shards; losses and correct answers over the worker's."""
+        parts = zip(tf.split(images, own_shards), tf.split(labels, own_shards), strict=True)
+        first = tf.cast(optimizer.iterations, tf.int32) * shards
+        worker = tf.distribute.get_replica_context().replica_id_in_sync_group
+        first += worker * own_shards
+        done = [backpropagate(*part, first + i) for i, part in enumerate(parts)]
+        gradients, losses, corrects = zip(*done, strict=True)
+        sums = [tf.add_n(each) for each in zip(*gradients, strict=True)]
+        return all_reduce(sums), tf.add_n(losses), tf.add_n(corrects)
 
     # XLA trains this network 15 times slower on a CPU.
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[
-            tf.TensorSpec((None, params.batch_size, *network.input_shape[1:]), tf.float32),
-            tf.TensorSpec((None, params.batch_size), tf.int64),
+            tf.TensorSpec((None, own_images, *network.input_shape[1:]), tf.float32),
+            tf.TensorSpec((None, own_images), tf.int64),
         ],
         jit_compile=False,
     )
     def run_steps(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """One step per batch; returns the sums of losses and correct answers."""
-        loss_sum, correct_sum = tf.constant(0.0), tf.constant(0)
+        loss_sum, correct_sum = tf.constant(0.0), tf.constant(0.0)
         for step in tf.range(tf.shape(labels)[0]):
-            parts = zip(tf.split(images[step], shards), tf.split(labels[step], shards), strict=True)
-            first = tf.cast(optimizer.iterations, tf.int32) * shards
-            done = [backpropagate(*part, first + i) for i, part in enumerate(parts)]
-            gradients, losses, corrects = zip(*done, strict=True)
-            means = [tf.add_n(each) / shards for each in zip(*gradients, strict=True)]
-            optimizer.apply(means, network.trainable_variables)
-            loss_sum += tf.add_n(losses) / shards
-            correct_sum += tf.add_n(corrects)
+            sums, loss, correct = strategy.run(backpropagate_batch, (images[step], labels[step]))
+            optimizer.apply([each / shards for each in sums], network.trainable_variables)
+            loss_sum += loss / shards
+            correct_sum += correct
+        # Each worker's batch normalisation saw its own shards: all go on with the mean.
+        statistics = network.non_trainable_weights
+        loss_sum, correct_sum, *sums = strategy.run(
+            all_reduce, [[loss_sum, correct_sum, *statistics]]
+        )
+        for variable, total in zip(statistics, sums, strict=True):
+            variable.assign(total / strategy.num_replicas_in_sync)
         return loss_sum, correct_sum
+
+    def all_reduce(values: list[tf.Tensor]) -> list[tf.Tensor]:
+        values = [tf.identity(value) for value in values]  # computed by this worker
+        sums: list[tf.Tensor] = tf.distribute.get_replica_context().all_reduce("SUM", values)
+        return sums
 
     return run_steps  # type: ignore[no-any-return]
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from mnist_cnn.arrays import read_arrays
 from mnist_cnn.checkpoint import Checkpoint, stage_key
+from mnist_cnn.distribution import join, output_folder, read_cluster, reporting_lost_workers
 from mnist_cnn.errors import InputError, reported
 from mnist_cnn.files import replacing, restoring, write_csv, write_json
 from mnist_cnn.params import check_image_fits, load_params
@@ -20,6 +21,7 @@ CHECKPOINT = Path("models/checkpoint.npz")  # not an output: it is there until t
 @reported
 def main() -> None:
     params = load_params()
+    cluster = read_cluster()
     train = read_arrays(Path("data/prepared/train.npz"))
     validation = read_arrays(Path("data/prepared/validation.npz"))
     image_shape = train.images.shape[1:]
@@ -36,21 +38,27 @@ def main() -> None:
     from mnist_cnn.training import calibrate, fit
 
     make_deterministic(params.train.seed)
-    network = build_network(params.model, image_shape, len(train.classes))
-    checkpoint = Checkpoint(CHECKPOINT, stage_key("train"))
-    outputs = replacing(MODEL, CURVES, CALIBRATION)
-    with outputs as (model, curves, calibration), restoring(CURVES):
-        live = CURVES.with_suffix(".live.partial.csv")
-        epochs = []
-        for epoch in fit(network, train, validation, params.train, checkpoint):
-            epochs.append(epoch)
-            print("  ".join(f"{name} {value:.4g}" for name, value in epoch.items()), flush=True)
-            write_csv(pd.DataFrame(epochs), curves)
-            shutil.copyfile(curves, live)
-            live.replace(CURVES)  # so that plots follow the training
-        write_json({"temperature": calibrate(network, validation)}, calibration)
-        save_network(network, model)
-    CHECKPOINT.unlink()
+    key = stage_key("train")
+    with reporting_lost_workers(), output_folder(cluster) as folder:
+        strategy = join(cluster, key)
+        network = build_network(params.model, image_shape, len(train.classes))
+        checkpoint = Checkpoint(folder / CHECKPOINT, key)
+        shown = folder / CURVES
+        outputs = replacing(folder / MODEL, shown, folder / CALIBRATION)
+        with outputs as (model, curves, calibration), restoring(shown):
+            live = shown.with_suffix(".live.partial.csv")
+            epochs = []
+            for epoch in fit(network, train, validation, params.train, checkpoint, strategy):
+                epochs.append(epoch)
+                if cluster.is_chief:
+                    line = "  ".join(f"{name} {value:.4g}" for name, value in epoch.items())
+                    print(line, flush=True)
+                write_csv(pd.DataFrame(epochs), curves)
+                shutil.copyfile(curves, live)
+                live.replace(shown)  # so that plots follow the training
+            write_json({"temperature": calibrate(network, validation)}, calibration)
+            save_network(network, model)
+        checkpoint.path.unlink()
 
 
 if __name__ == "__main__":
