@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -58,7 +59,7 @@ def work() -> None:
     from mnist_cnn.training import fit
 
     dataset = load_mnist()
-    train = normalize(dataset.train_images, dataset.train_labels)
+    train = Arrays(normalize(dataset.train_images), dataset.train_labels.astype(np.int64))
     few = Arrays(train.images[:100], train.labels[:100])
     params = compose("default")
     make_deterministic()
