@@ -60,7 +60,9 @@ class ModelParams(_Section):
         description="normalise before their ReLU: no layer; the hidden dense layer and the "
         "convolutions that a pooling follows; or it and all convolutions"
     )
-    dropout: Share = Field(description="share of the flattened features dropped in training")
+    dropout: Share = Field(
+        description="share of the flattened features dropped in training, to the nearest 256th"
+    )
     dense_units: Units = Field(description="width of the hidden dense layer")
 
 

@@ -37,6 +37,8 @@ LAYOUTS = (
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 MODES = {"L": (), "RGB": (3,)}
 
+Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; _check_disk is strict
+
 Part = tuple[StoredArray, npt.NDArray[Any]]  # images and labels
 
 
