@@ -74,21 +74,25 @@ def build_network(
     """The network with fresh weights: images float32 [N, H, W, C] in [0, 1] to probabilities
     float32 [N, classes].
 
-    Batch normalisation (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167) stands before a
-    ReLU, and after a pooling where there is one: it leaves fewer numbers to normalise.
+    With batch normalisation (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167) what each
+    pooling and the hidden dense layer give is normalised before its ReLU: there are fewer numbers
+    to normalise after a pooling than before it.
     """
-    normalization = params.batch_normalization
     stack: list[keras.Layer] = []
     for convolution in params.convolutions:
         shape = (convolution.filters, convolution.kernel_size, convolution.strides)
-        size = convolution.pool_size
-        pooling = [layers.MaxPooling2D(size)] if size else []
-        if normalization == "all" or (normalization == "pooled" and pooling):
-            stack += [layers.Conv2D(*shape, use_bias=False), *pooling, *_normalized_relu()]
+        if convolution.pool_size and params.batch_normalization:
+            stack += [
+                layers.Conv2D(*shape, use_bias=False),
+                layers.MaxPooling2D(convolution.pool_size),
+                *_normalized_relu(),
+            ]
         else:
-            stack += [layers.Conv2D(*shape, activation="relu"), *pooling]
+            stack.append(layers.Conv2D(*shape, activation="relu"))
+            if convolution.pool_size:
+                stack.append(layers.MaxPooling2D(convolution.pool_size))
     stack += [layers.Flatten(), layers.Dropout(params.dropout)]
-    if normalization != "none":
+    if params.batch_normalization:
         stack += [layers.Dense(params.dense_units, use_bias=False), *_normalized_relu()]
     else:
         stack.append(layers.Dense(params.dense_units, activation="relu"))

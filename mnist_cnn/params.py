@@ -3,7 +3,7 @@
 import re
 import reprlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -56,9 +56,8 @@ class ModelParams(_Section):
     convolutions: Annotated[list[ConvolutionParams], "a list of one or more mappings"] = Field(
         min_length=1, description="one entry per convolution, from the image inwards"
     )
-    batch_normalization: Annotated[Literal["none", "pooled", "all"], "none, pooled or all"] = Field(
-        description="normalise before their ReLU: no layer; the hidden dense layer and the "
-        "convolutions that a pooling follows; or it and all convolutions"
+    batch_normalization: Annotated[bool, "true or false"] = Field(
+        description="normalise what each pooling and the hidden dense layer give, before its ReLU"
     )
     dropout: Share = Field(
         description="share of the flattened features dropped in training, to the nearest 256th"

@@ -34,7 +34,7 @@ model:
       kernel_size: 3
       strides: 1
       pool_size: 2
-  batch_normalization: none
+  batch_normalization: false
   dropout: 0.2
   dense_units: 128
 
@@ -71,7 +71,7 @@ EVERY_BLOCK = ModelParams(
         ConvolutionParams(filters=4, kernel_size=5, strides=2),
         ConvolutionParams(filters=8, kernel_size=3, pool_size=2),
     ],
-    batch_normalization="pooled",
+    batch_normalization=True,
     dropout=0.1,
     dense_units=16,
 )

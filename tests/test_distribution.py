@@ -187,7 +187,7 @@ def test_hosts_that_are_cut_off_end_and_go_on_when_they_are_back(
 def test_three_workers_train_the_network_of_one(host: Path, tmp_path: Path) -> None:
     """Moving averages, of which each worker keeps its own, are not quite those of one process."""
     folders = copies(host, tmp_path, 3)
-    model: dict[str, object] = {"batch_normalization": "pooled"}
+    model: dict[str, object] = {"batch_normalization": True}
     changes: dict[str, object] = {
         "shards": 3,
         "batch_size": 33,

@@ -39,9 +39,9 @@ def test_a_float_as_dvc_writes_it_is_a_float(tmp_path: Path) -> None:
         ("warmup: 0.1", "warmup: .nan", "train.warmup is nan: expected a number"),
         ("dropout: 0.2", "dropout:", "model.dropout is None: expected a number"),
         (
-            "normalization: none",
-            "normalization: some",
-            "model.batch_normalization is 'some': expected none, pooled or all",
+            "normalization: false",
+            "normalization: 0",
+            "model.batch_normalization is 0: expected true",
         ),
         ("filters: 32", "filters: -1", "model.convolutions[0].filters is -1: expected an integer"),
         ("filters: 32", "filter: 32", "model.convolutions[0].filter is not a parameter: its value"),
