@@ -184,7 +184,7 @@ def dropout(values: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     size = math.prod(values.shape)
     words = tf.random.stateless_uniform([-(-size // 4)], seed, None, None, tf.uint32)
     draws = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:size], values.shape)
-    dropped = round(256 * rate)
+    dropped = min(round(256 * rate), 255)
     return tf.where(draws < dropped, 0.0, values * (256 / (256 - dropped)))
 
 

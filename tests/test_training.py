@@ -150,6 +150,8 @@ def test_dropout_hides_its_share_and_keeps_the_sum() -> None:
     assert (kept == again).all()
     assert (kept == other).mean() == pytest.approx(0.8**2 + 0.2**2, abs=0.01)
     assert (dropout(ones, 0.0, tf.constant([1, 5])) == ones).numpy().all()
+    nearly_all = dropout(ones, 0.999, tf.constant([1, 5])).numpy()
+    assert set(np.unique(nearly_all)) == {0, 256}
 
 
 def test_the_dropout_of_the_network_acts_in_training(arrays: Arrays) -> None:
