@@ -26,13 +26,20 @@ THREADS = 2
 
 
 def main(name: str, seed: int) -> None:
-    dataset = load_mnist()
-    train = Arrays(normalize(dataset.train_images), dataset.train_labels.astype(np.int64))
-    test = Arrays(normalize(dataset.test_images), dataset.test_labels.astype(np.int64))
+    train, test = mnist_arrays()
     if name in ALTERNATIVES:
         ALTERNATIVES[name](train, test, seed)
     else:
         train_recipe(compose(name), train, test, seed)
+
+
+def mnist_arrays() -> tuple[Arrays, Arrays]:
+    """All training and all test images of MNIST."""
+    mnist = load_mnist()
+    return (
+        Arrays(normalize(mnist.train_images), mnist.train_labels.astype(np.int64)),
+        Arrays(normalize(mnist.test_images), mnist.test_labels.astype(np.int64)),
+    )
 
 
 class Stopwatch:

@@ -12,15 +12,12 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from benchmarks.compare import MEGABYTE
-from benchmarks.contestants import THREADS, compose
+from benchmarks.contestants import THREADS, compose, mnist_arrays
 from mnist_cnn.arrays import DIGITS, Arrays
-from mnist_cnn.datasets import load_mnist
-from stages.prepare import normalize
 
 RECIPES = ("default", "fast", "minute", "record")
 KERAS = "Keras fit, batch size 64"
@@ -43,8 +40,7 @@ def main(rounds: int) -> None:
 
 
 def measure(case: str) -> None:
-    dataset = load_mnist()
-    train = Arrays(normalize(dataset.train_images), dataset.train_labels.astype(np.int64))
+    train, _ = mnist_arrays()
     seconds = keras_epoch(train) if case == KERAS else recipe_epoch(case, train)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE
     print(json.dumps({"µs per image": 1e6 * seconds / len(train.labels), "peak MB": peak}))

@@ -11,17 +11,14 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks.contestants import compose
+from benchmarks.contestants import compose, mnist_arrays
 from mnist_cnn.arrays import DIGITS, Arrays
-from mnist_cnn.datasets import load_mnist
 from mnist_cnn.distribution import join, read_cluster
 from mnist_cnn.files import digest
 from mnist_cnn.params import PARAMS_PATH
-from stages.prepare import normalize
 
 FIRST_PORT = 23400
 CASES = (1, 2)
@@ -58,8 +55,7 @@ def work() -> None:
     from mnist_cnn.network import build_network, make_deterministic
     from mnist_cnn.training import fit
 
-    dataset = load_mnist()
-    train = Arrays(normalize(dataset.train_images), dataset.train_labels.astype(np.int64))
+    train, _ = mnist_arrays()
     few = Arrays(train.images[:100], train.labels[:100])
     params = compose("default")
     make_deterministic()

@@ -22,6 +22,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from scipy.interpolate import CubicSpline
 
+from benchmarks.contestants import mnist_arrays
 from mnist_cnn.arrays import DIGITS, Arrays
 from mnist_cnn.datasets import load_mnist
 from mnist_cnn.errors import silenced
@@ -29,7 +30,6 @@ from mnist_cnn.exports import write_litert, write_onnx
 from mnist_cnn.network import build_network, make_deterministic
 from mnist_cnn.params import load_params
 from mnist_cnn.training import fit
-from stages.prepare import normalize
 from tests.conftest import ENVIRONMENT, ROOT, run, set_params
 
 DEMO = ("python", "-m", "mnist_cnn.demo")
@@ -88,8 +88,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "params.yaml", models)
     set_params(models, **yaml.safe_load((ROOT / "recipes/fast.yaml").read_text()))
     params = load_params(models / "params.yaml")
-    mnist = load_mnist()
-    train = Arrays(normalize(mnist.train_images), mnist.train_labels.astype(np.int64))
+    train, _ = mnist_arrays()
     make_deterministic(params.train.seed)  # whatever other tests have drawn before
     network = build_network(params.model, (28, 28, 1), len(DIGITS))
     with silenced():

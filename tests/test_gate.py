@@ -16,14 +16,13 @@ import pytest
 import yaml
 from scipy.stats import binomtest
 
+from benchmarks.contestants import mnist_arrays
 from mnist_cnn import gate, scoring
 from mnist_cnn.arrays import Arrays
-from mnist_cnn.datasets import load_mnist
 from mnist_cnn.errors import InputError
 from mnist_cnn.files import write_csv
 from mnist_cnn.network import build_network, make_deterministic, predict
 from mnist_cnn.training import fit
-from stages.prepare import normalize
 from tests.conftest import PARAMS, commit_all, misread, run, set_params, succeed
 
 
@@ -96,9 +95,8 @@ def test_other_test_images_are_refused(tmp_path: Path, test_set: str, last: int)
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, gate.Results]:
     """Results on MNIST's test images: of the default network after 3 epochs on half the training
     images, of the same from another seed, and of three that are worse."""
-    dataset = load_mnist()
-    train = Arrays(normalize(dataset.train_images[::2]), dataset.train_labels[::2].astype(np.int64))
-    test = Arrays(normalize(dataset.test_images), dataset.test_labels.astype(np.int64))
+    (images, labels, _), test = mnist_arrays()
+    train = Arrays(images[::2], labels[::2])
     few = Arrays(test.images[:10], test.labels[:10])
     folder = tmp_path_factory.mktemp("trained")
 
