@@ -1,4 +1,4 @@
-"""Several machines that train one network together: who they are, how they meet and part."""
+"""Machines or GPUs that train one network together: who they are, how they meet and part."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def read_cluster() -> Cluster:
 
 def join(cluster: Cluster, key: str) -> tf.distribute.Strategy:
     """Wait for the other workers, and return the strategy by which they compute together; without
-    others, TensorFlow's default one. To be called before anything else of TensorFlow runs, but for
-    `make_deterministic`.
+    others, the one for all GPUs that TensorFlow sees, or its default one where these are less than
+    two. To be called before anything else of TensorFlow runs, but for `make_deterministic`.
 
     `key`, a SHA-256 as `stage_key` gives it, says what is to be trained.
 
@@ -112,6 +112,9 @@ def join(cluster: Cluster, key: str) -> tf.distribute.Strategy:
     import tensorflow as tf
 
     if not cluster.addresses:
+        gpus = [gpu.name for gpu in tf.config.list_logical_devices("GPU")]
+        if len(gpus) > 1:
+            return tf.distribute.MirroredStrategy(gpus)
         return tf.distribute.get_strategy()
     wait_for_others(cluster)
     # A worker that is lost right now would have TensorFlow wait for an hour, deaf to Ctrl-C.
@@ -124,7 +127,8 @@ def join(cluster: Cluster, key: str) -> tf.distribute.Strategy:
         row = tf.constant([list(bytes.fromhex(key))])
         return tf.distribute.get_replica_context().all_gather(row, axis=0)
 
-    rows = run_once(strategy, gather_keys).numpy()
+    rows = tf.function(lambda: run_alike(strategy, gather_keys))().numpy()
+    rows = rows[:: len(rows) // len(cluster.addresses)]  # one of each worker's GPUs
     if others := [cluster.name(i) for i, row in enumerate(rows) if (row != rows[0]).any()]:
         raise InputError(
             f"{', '.join(others)} and {cluster.name(0)} do not train the same: expected the same "
@@ -174,20 +178,28 @@ def _is_there(address: str) -> bool:
     return True
 
 
-def run_once(strategy: tf.distribute.Strategy, function: Callable[[], Any]) -> Any:
-    """What `function`, in which the workers may exchange tensors, returns here."""
+def run_alike(
+    strategy: tf.distribute.Strategy, function: Callable[..., Any], *arguments: Any
+) -> Any:
+    """What `function` returns on every replica alike: on each GPU, and each worker without one.
+    To be called within a `tf.function`."""
     import tensorflow as tf
 
-    return tf.function(lambda: strategy.run(function)).get_concrete_function()()
-
-
-def worker_number(strategy: tf.distribute.Strategy) -> int:
-    """Which of the workers this process is: 0 is the chief."""
-    import tensorflow as tf
-
-    return int(
-        run_once(strategy, lambda: tf.distribute.get_replica_context().replica_id_in_sync_group)
+    results = strategy.run(function, arguments)
+    return tf.nest.map_structure(
+        lambda result: strategy.experimental_local_results(result)[0], results
     )
+
+
+def replica_numbers(strategy: tf.distribute.Strategy) -> list[int]:
+    """Which of all replicas are this process's: the chief's begin at 0."""
+    import tensorflow as tf
+
+    def number() -> tf.Tensor:
+        return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+    numbers = tf.function(lambda: strategy.run(number))()
+    return [int(each) for each in strategy.experimental_local_results(numbers)]
 
 
 def take_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> None:
@@ -195,13 +207,14 @@ def take_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[Any]) 
     import tensorflow as tf
 
     def of_the_chief() -> list[tf.Tensor]:
-        worker = tf.distribute.get_replica_context()
-        share = tf.cast(worker.replica_id_in_sync_group == 0, tf.float64)
+        replica = tf.distribute.get_replica_context()
+        share = tf.cast(replica.replica_id_in_sync_group == 0, tf.float64)
         # float64 holds a float32 and an integer below 2^53 as they are.
         values = [tf.cast(variable, tf.float64) * share for variable in variables]
-        return worker.all_reduce("SUM", values)  # type: ignore[no-any-return]
+        return replica.all_reduce("SUM", values)  # type: ignore[no-any-return]
 
-    for variable, value in zip(variables, run_once(strategy, of_the_chief), strict=True):
+    values = tf.function(lambda: run_alike(strategy, of_the_chief))()
+    for variable, value in zip(variables, values, strict=True):
         variable.assign(tf.cast(value, variable.dtype))
 
 

@@ -22,10 +22,10 @@ from mnist_cnn.stored import Images
 # TensorFlow reads these when it is imported. By default it takes oneDNN's kernels on newer CPUs
 # alone, and the newest instructions for them. With oneDNN everywhere, held to AVX2 (which x86-64
 # CPUs have had for ten years), all of them round alike; on a CPU with AVX-512, training takes 1.2
-# times as long (median of 3). A GPU would round otherwise: none is used.
+# times as long (median of 3). A GPU would round otherwise: none is used that is not named.
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 

@@ -1,7 +1,7 @@
 """The fit: data order, augmentation, schedule, steps and the curves they leave."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from mnist_cnn.arrays import Arrays
 from mnist_cnn.checkpoint import Checkpoint
-from mnist_cnn.distribution import take_from_chief, worker_number
+from mnist_cnn.distribution import replica_numbers, run_alike, take_from_chief
 from mnist_cnn.errors import InputError
 from mnist_cnn.network import predict
 from mnist_cnn.params import PARAMS_PATH, TrainParams
@@ -45,24 +45,25 @@ def fit(
     progress bar shows on a terminal. With a `checkpoint`, an interrupted fit goes on after the last
     epoch that it holds, and yields those before it again.
 
-    With the `strategy` of several workers, each computes its part of the shards, and all take the
-    same steps, from where the chief stands; what the chief yields counts.
+    With the `strategy` of several workers or GPUs, each computes its part of the shards, and all
+    take the same steps, from where the chief stands; what the chief yields counts.
 
     Raises:
         InputError: the batch size is no multiple of the shards or exceeds the number of training
-            images, the shards are no multiple of the workers, or the loss is not a number any more.
+            images, the shards are no multiple of the workers or GPUs, or the loss is not a number
+            any more.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    workers = strategy.num_replicas_in_sync
+    replicas = strategy.num_replicas_in_sync
     if params.batch_size % params.shards:
         raise InputError(
             f"{PARAMS_PATH}: train.shards is {params.shards}: expected a divisor of "
             f"train.batch_size, which is {params.batch_size}"
         )
-    if params.shards % workers:
+    if params.shards % replicas:
         raise InputError(
-            f"{PARAMS_PATH}: train.shards is {params.shards}: expected a multiple of {workers}, "
-            "the number of workers"
+            f"{PARAMS_PATH}: train.shards is {params.shards}: expected a multiple of {replicas}, "
+            "the number of workers or GPUs"
         )
     steps = len(train.labels) // params.batch_size
     if steps == 0:
@@ -73,22 +74,22 @@ def fit(
     schedule = learning_rate_schedule(params, steps * params.epochs)
     optimizer = keras.optimizers.Adam(schedule, beta_2=BETA_2)
     optimizer.build(network.trainable_variables)
-    run_steps = _step_runner(network, optimizer, params, strategy)
+    own = replica_numbers(strategy)
+    run_steps = _step_runner(network, optimizer, params, strategy, own)
     variables = [*network.variables, *optimizer.variables]
     epochs = checkpoint.restore(variables) if checkpoint else []
     take_from_chief(strategy, variables)
     yield from epochs
-    worker = worker_number(strategy)
     for epoch in range(int(optimizer.iterations) // steps, params.epochs):
         order = tf.random.experimental.stateless_shuffle(
             tf.range(len(train.labels)), seed=(params.seed, epoch)
         )
-        batches = order.numpy()[: steps * params.batch_size].reshape(steps, workers, -1)
+        batches = order.numpy()[: steps * params.batch_size].reshape(steps, replicas, -1)
         loss, correct = 0.0, 0
-        disable = None if worker == 0 else True
+        disable = None if own[0] == 0 else True
         with tqdm(total=steps, desc=f"epoch {epoch + 1}", leave=False, disable=disable) as bar:
             for first in range(0, steps, STEPS_PER_CALL):
-                numbers = batches[first : first + STEPS_PER_CALL, worker]
+                numbers = batches[first : first + STEPS_PER_CALL, own]
                 loss_sum, correct_sum = run_steps(train.images[numbers], train.labels[numbers])
                 loss += float(loss_sum)
                 correct += int(correct_sum)
@@ -193,6 +194,7 @@ def _step_runner(
     optimizer: keras.optimizers.Optimizer,
     params: TrainParams,
     strategy: tf.distribute.Strategy,
+    own: list[int],
 ) -> Callable[[npt.NDArray[np.float32], npt.NDArray[np.int64]], tuple[tf.Tensor, tf.Tensor]]:
     classes, shards = network.output_shape[1], params.shards
     own_shards = shards // strategy.num_replicas_in_sync
@@ -229,21 +231,22 @@ def _step_runner(
     def backpropagate_batch(
         images: tf.Tensor, labels: tf.Tensor
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
-        """The gradients, summed over all shards; losses and correct answers over the worker's."""
+        """The gradients, losses and correct answers, summed over all shards."""
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        images, labels = images[replica - own[0]], labels[replica - own[0]]
         parts = zip(tf.split(images, own_shards), tf.split(labels, own_shards), strict=True)
-        first = tf.cast(optimizer.iterations, tf.int32) * shards
-        worker = tf.distribute.get_replica_context().replica_id_in_sync_group
-        first += worker * own_shards
+        first = tf.cast(optimizer.iterations, tf.int32) * shards + replica * own_shards
         done = [backpropagate(*part, first + i) for i, part in enumerate(parts)]
         gradients, losses, corrects = zip(*done, strict=True)
         sums = [tf.add_n(each) for each in zip(*gradients, strict=True)]
-        return all_reduce(sums), tf.add_n(losses), tf.add_n(corrects)
+        loss, correct, *sums = all_reduce([tf.add_n(losses), tf.add_n(corrects), *sums])
+        return sums, loss, correct
 
     # XLA trains this network 15 times slower on a CPU.
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[
-            tf.TensorSpec((None, own_images, *network.input_shape[1:]), tf.float32),
-            tf.TensorSpec((None, own_images), tf.int64),
+            tf.TensorSpec((None, len(own), own_images, *network.input_shape[1:]), tf.float32),
+            tf.TensorSpec((None, len(own), own_images), tf.int64),
         ],
         jit_compile=False,
     )
@@ -251,21 +254,21 @@ def _step_runner(
         """One step per batch; returns the sums of losses and correct answers."""
         loss_sum, correct_sum = tf.constant(0.0), tf.constant(0.0)
         for step in tf.range(tf.shape(labels)[0]):
-            sums, loss, correct = strategy.run(backpropagate_batch, (images[step], labels[step]))
+            sums, loss, correct = run_alike(
+                strategy, backpropagate_batch, images[step], labels[step]
+            )
             optimizer.apply([each / shards for each in sums], network.trainable_variables)
             loss_sum += loss / shards
             correct_sum += correct
         # Each worker's batch normalisation saw its own shards: all go on with the mean.
-        statistics = network.non_trainable_weights
-        loss_sum, correct_sum, *sums = strategy.run(
-            all_reduce, [[loss_sum, correct_sum, *statistics]]
-        )
-        for variable, total in zip(statistics, sums, strict=True):
-            variable.assign(total / strategy.num_replicas_in_sync)
+        if statistics := network.non_trainable_weights:
+            totals = run_alike(strategy, all_reduce, statistics)
+            for variable, total in zip(statistics, totals, strict=True):
+                variable.assign(total / strategy.num_replicas_in_sync)
         return loss_sum, correct_sum
 
-    def all_reduce(values: list[tf.Tensor]) -> list[tf.Tensor]:
-        values = [tf.identity(value) for value in values]  # computed by this worker
+    def all_reduce(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        values = [tf.identity(value) for value in values]  # computed by this replica
         sums: list[tf.Tensor] = tf.distribute.get_replica_context().all_reduce("SUM", values)
         return sums
 

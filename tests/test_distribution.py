@@ -22,7 +22,7 @@ from mnist_cnn.distribution import Cluster, read_cluster, wait_for_others
 from mnist_cnn.errors import InputError
 from mnist_cnn.network import build_network, load_network, make_deterministic
 from mnist_cnn.training import calibrate, fit
-from tests.conftest import ENVIRONMENT, PARAMS, run, set_params
+from tests.conftest import ENVIRONMENT, PARAMS, run, set_params, succeed
 
 TRAIN = (sys.executable, "-m", "stages.train")
 OUTPUTS = ("models/model.keras", "metrics/training.csv", "metrics/calibration.json")
@@ -213,6 +213,40 @@ def test_three_workers_train_the_network_of_one(host: Path, tmp_path: Path) -> N
         np.testing.assert_allclose(theirs.numpy(), ours.numpy(), rtol=0, atol=tolerance * scale)
 
 
+AS_GPUS = """
+import mnist_cnn.network
+import tensorflow as tf
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+list_logical_devices = tf.config.list_logical_devices
+tf.config.list_logical_devices = lambda kind: list_logical_devices("CPU")
+
+from stages import train
+
+join = train.join
+
+
+def join_as_gpus(*arguments):
+    strategy = join(*arguments)
+    assert strategy.num_replicas_in_sync == 2
+    return strategy
+
+
+train.join = join_as_gpus
+train.main()
+"""
+
+
+def test_two_devices_of_one_process_give_the_bytes_of_one(
+    host: Path, tmp_path: Path, expected: list[bytes]
+) -> None:
+    """CPU devices, in place of GPUs."""
+    (folder,) = copies(host, tmp_path, 1)
+    succeed(folder, sys.executable, "-c", AS_GPUS)
+    assert [(folder / output).read_bytes() for output in OUTPUTS] == expected
+
+
 def test_workers_that_would_train_something_else_are_named(host: Path, tmp_path: Path) -> None:
     folders = copies(host, tmp_path, 2)
     set_params(folders[1], train={"learning_rate": 0.001})
@@ -278,7 +312,7 @@ def test_shards_that_the_workers_cannot_share_are_refused(arrays: Arrays) -> Non
     params = PARAMS.train.model_copy(update={"batch_size": 4, "shards": 4})
     network = build_network(PARAMS.model, (28, 28, 1), 10)
     three = SimpleNamespace(num_replicas_in_sync=3)
-    with pytest.raises(InputError, match=r"train.shards is 4: expected a multiple of 3, the numb"):
+    with pytest.raises(InputError, match="is 4: expected a multiple of 3, the number of workers"):
         list(fit(network, arrays, arrays, params, strategy=three))
 
 
