@@ -1,6 +1,7 @@
 """A trained network written in the formats that other programs read, with bytes that repeat."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -20,6 +21,14 @@ def write_onnx(network: keras.Sequential, path: Path) -> None:
     tf2onnx names what lies between them by counters that differ from run to run, and so does the
     order of the weights: here both follow the order of the nodes.
     """
+    # Keras' Flatten asks for the number of images: what tf2onnx leaves of that would differ too.
+    layers = [
+        keras.layers.Lambda(partial(tf.reshape, shape=(-1, *layer.output.shape[1:])))
+        if isinstance(layer, keras.layers.Flatten)
+        else layer
+        for layer in network.layers
+    ]
+    network = keras.Sequential([keras.Input(network.input_shape[1:]), *layers])
     network.export(path, format="onnx", verbose=False, input_signature=[_signature(network)])
     model = onnx.load(path)
     graph = model.graph
