@@ -99,9 +99,9 @@ def run(folder: Path, *command: str, **environment: str) -> subprocess.Completed
     )
 
 
-def succeed(folder: Path, *command: str) -> str:
+def succeed(folder: Path, *command: str, **environment: str) -> str:
     """What a command prints that must not fail."""
-    done = run(folder, *command)
+    done = run(folder, *command, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -22,7 +22,7 @@ from mnist_cnn.distribution import Cluster, read_cluster, wait_for_others
 from mnist_cnn.errors import InputError
 from mnist_cnn.network import build_network, load_network, make_deterministic
 from mnist_cnn.training import calibrate, fit
-from tests.conftest import ENVIRONMENT, PARAMS, run, set_params, succeed
+from tests.conftest import ENVIRONMENT, PARAMS, set_params, succeed
 
 TRAIN = (sys.executable, "-m", "stages.train")
 OUTPUTS = ("models/model.keras", "metrics/training.csv", "metrics/calibration.json")
@@ -110,7 +110,7 @@ def copies(host: Path, folder: Path, count: int) -> list[Path]:
 def expected(host: Path, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     """The outputs of one process."""
     alone = shutil.copytree(host, tmp_path_factory.mktemp("alone") / "clone")
-    assert run(alone, *TRAIN).returncode == 0
+    succeed(alone, *TRAIN)
     return [(alone / output).read_bytes() for output in OUTPUTS]
 
 

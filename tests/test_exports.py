@@ -9,7 +9,7 @@ import numpy as np
 from mnist_cnn.arrays import Arrays
 from mnist_cnn.network import build_network, predict
 from mnist_cnn.runtimes import CHECKSUMS, load_model
-from tests.conftest import EVERY_BLOCK, ROOT, run
+from tests.conftest import EVERY_BLOCK, ROOT, succeed
 
 EXPORT = """
 import sys
@@ -41,8 +41,7 @@ def test_a_network_with_everything_in_it(tmp_path: Path, arrays: Arrays) -> None
     for name, hash_seed in (("a", "0"), ("another place", "2")):
         (tmp_path / name).mkdir()
         paths = str(tmp_path / "model.keras"), str(tmp_path / name)
-        done = run(ROOT, "python", "-c", EXPORT, *paths, PYTHONHASHSEED=hash_seed)
-        assert done.returncode == 0, done.stderr
+        succeed(ROOT, "python", "-c", EXPORT, *paths, PYTHONHASHSEED=hash_seed)
     assert digests(tmp_path / "a") == digests(tmp_path / "another place")
     assert len(digests(tmp_path / "a")) == 6
     expected = predict(network, arrays.images, 20)
