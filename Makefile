@@ -1,7 +1,7 @@
-# make repro   run the pipeline        make test   check everything
-# make demo    serve a page to draw on
-# make lock    renew the lock files    make clean  remove the environment
-.PHONY: repro demo test lock clean
+# make repro   run the pipeline         make test    check everything (5 minutes)
+# make demo    serve a page to draw on  make quick   check what needs no training (1 minute)
+# make lock    renew the lock files     make clean   remove the environment
+.PHONY: repro demo test quick lint lock clean
 .DELETE_ON_ERROR:
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -13,18 +13,25 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 repro: .venv/installed
 	$(BIN)/dvc repro
-	$(BIN)/python -m mnist_cnn.summary
+	$(BIN)/dvc metrics show
+	$(BIN)/dvc list --dvc-only --recursive --size --show-hash .
 
 demo: .venv/installed
-	$(BIN)/python -m mnist_cnn.demo
+	$(BIN)/python -m mnist_cnn.reading.demo
 
-test: .venv/installed-dev
+test: lint
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+quick: lint
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not training"
+
+lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/actionlint
 	$(BIN)/zizmor --offline --quiet .github
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 .venv/installed: requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --requirement requirements.txt

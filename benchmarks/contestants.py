@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import OmegaConf
 
-from mnist_cnn.arrays import DIGITS, Arrays
-from mnist_cnn.datasets import load_mnist
+from mnist_cnn.data.arrays import DIGITS, Arrays
+from mnist_cnn.data.mnist import load_mnist
+from mnist_cnn.data.splits import normalize, stratified_sample
 from mnist_cnn.params import Params
-from stages.prepare import normalize, stratified_sample
 
 THREADS = 2
 
@@ -67,8 +67,9 @@ def compose(name: str) -> Params:
 
 
 def train_recipe(params: Params, images: Arrays, test: Arrays, seed: int) -> None:
-    from mnist_cnn.network import build_network, make_deterministic, predict
-    from mnist_cnn.training import fit
+    from mnist_cnn.model.backend import set_seed
+    from mnist_cnn.model.network import build_network, predict
+    from mnist_cnn.training.fit import fit
 
     split = params.prepare
     held_out = stratified_sample(images.labels, split.validation_split, split.seed)
@@ -76,11 +77,11 @@ def train_recipe(params: Params, images: Arrays, test: Arrays, seed: int) -> Non
     validation = Arrays(images.images[held_out], images.labels[held_out])
     settings = params.train.model_copy(update={"seed": seed})
 
-    make_deterministic(seed)
+    set_seed(seed)
     stopwatch = Stopwatch()
     network = build_network(params.model, train.images.shape[1:], len(DIGITS))
     for _ in fit(network, train, validation, settings):
-        stopwatch.report(lambda: accuracy(predict(network, test.images, 1000), test))
+        stopwatch.report(lambda: accuracy(predict(network, test.images), test))
 
 
 def train_plain_keras(train: Arrays, test: Arrays, seed: int) -> None:

@@ -15,24 +15,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from mnist_cnn.arrays import read_arrays
-from mnist_cnn.runtimes import load_model
-from stages.evaluate import EXPORTS, MODEL
+from mnist_cnn.data.arrays import read_arrays
+from mnist_cnn.model.formats import FORMATS, load_model
 
-PATHS = {"keras": MODEL, **EXPORTS}
 FIRST_ANSWER = """
 import sys
 from pathlib import Path
 import numpy as np
-from mnist_cnn.runtimes import load_model
+from mnist_cnn.model.formats import load_model
 load_model(Path(sys.argv[1]))(np.zeros((1, 28, 28, 1), np.float32))
 """
 
 
 def main() -> None:
-    models = {name: load_model(path) for name, path in PATHS.items()}
+    paths = {name: path for name, (path, *_) in FORMATS.items()}
+    models = {name: load_model(path) for name, path in paths.items()}
     images = read_arrays(Path("data/prepared/test.npz")).images
-    starts = {name: partial(start, path) for name, path in PATHS.items()}
+    starts = {name: partial(start, path) for name, path in paths.items()}
     columns = {"s to the first answer": in_turn(3, starts)}
     for count in (1, 100):
         calls = {name: partial(model, images[:count]) for name, model in models.items()}

@@ -4,8 +4,8 @@ them.
 Test images of MNIST become black ink on white paper: 20 to 400 pixels large, turned by up to 15
 degrees, at a random place, under uneven light and with noise; alone (2,000) and in rows of four
 (500). Other writers' digits are those of scikit-learn, 8 x 8 pixels. Each is read after
-`mnist_cnn.pictures` and, for comparison, just scaled to 28 x 28. Everything is drawn from one seed.
-Takes three minutes on 2 CPU cores.
+`mnist_cnn.reading.pictures` and, for comparison, just scaled to 28 x 28. Everything is drawn from
+one seed. Takes three minutes on 2 CPU cores.
 """
 
 import io
@@ -20,11 +20,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
-from mnist_cnn.datasets import load_mnist
+from mnist_cnn.data.mnist import load_mnist
 from mnist_cnn.errors import InputError
-from mnist_cnn.pictures import find_digits
-from mnist_cnn.predict import MODEL
-from mnist_cnn.runtimes import Model, load_model
+from mnist_cnn.model.formats import Model, load_model
+from mnist_cnn.reading.pictures import find_digits
+from mnist_cnn.reading.predict import MODEL
 
 Pixels = npt.NDArray[np.uint8]
 SEED = 0

@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers
 from sklearn.metrics import classification_report
 
-from mnist_cnn.datasets import load_mnist
+from mnist_cnn.data.mnist import load_mnist
 
 
 def plain_network() -> keras.Sequential:

@@ -6,8 +6,6 @@ each stage, and what each further image costs. Needs Linux or macOS and 15 GB of
 about six minutes on 2 CPU cores.
 """
 
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +13,12 @@ import pandas as pd
 import yaml
 from tqdm import tqdm
 
-from benchmarks.compare import STAGES, run_stage
+from benchmarks.compare import STAGES, copied_project, run_stage
 from benchmarks.contestants import compose
-from mnist_cnn.datasets import load_mnist
+from mnist_cnn.data.mnist import load_mnist
 
 COPIES = (1, 3, 10, 40)
 IMAGES = 70_000
-NO_CODE = shutil.ignore_patterns(".*", "*.partial", "data", "models", "metrics")
 
 
 def main() -> None:
@@ -29,9 +26,7 @@ def main() -> None:
     params["prepare"]["source"] = "copies"
     rows = []
     for copies in tqdm(COPIES, unit="size", disable=None):
-        with tempfile.TemporaryDirectory(dir=".", suffix=".partial") as scratch:
-            project = Path(scratch, "project")
-            shutil.copytree(".", project, ignore=NO_CODE)
+        with copied_project() as project:
             write_copies(project / "data/raw/copies", copies)
             (project / "params.yaml").write_text(yaml.safe_dump(params))
             measured = {stage: run_stage(stage, project) for stage in STAGES}

@@ -36,7 +36,7 @@ def main() -> None:
     verdicts = []
     for candidate, baseline in permutations(results, 2):
         lost, won = compare(candidate, baseline)
-        row = check_regression(params, len(lost), len(won), len(candidate.predictions))
+        row = check_regression(params, baseline.source, len(lost), len(won), candidate.images)
         verdicts.append(row.verdict)
     print(f"\nthe metric check: {verdicts.count('fail')} of {len(verdicts)} pairs of seeds fail")
 

@@ -15,9 +15,9 @@ import time
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks.compare import MEGABYTE
+from benchmarks.compare import PEAK_MEMORY_UNIT
 from benchmarks.contestants import THREADS, compose, mnist_arrays
-from mnist_cnn.arrays import DIGITS, Arrays
+from mnist_cnn.data.arrays import DIGITS, Arrays
 
 RECIPES = ("default", "fast", "minute", "record")
 KERAS = "Keras fit, batch size 64"
@@ -42,23 +42,23 @@ def main(rounds: int) -> None:
 def measure(case: str) -> None:
     train, _ = mnist_arrays()
     seconds = keras_epoch(train) if case == KERAS else recipe_epoch(case, train)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_MEMORY_UNIT / 1e6
     print(json.dumps({"µs per image": 1e6 * seconds / len(train.labels), "peak MB": peak}))
 
 
 def recipe_epoch(case: str, train: Arrays) -> float:
     """Seconds of the second epoch of two."""
-    from mnist_cnn.network import build_network, make_deterministic
-    from mnist_cnn.training import fit
+    from mnist_cnn.model.backend import set_seed
+    from mnist_cnn.model.network import build_network
+    from mnist_cnn.training.fit import fit
 
-    params = compose(case.split(",")[0])
     if case in FREE:
-        import tensorflow as tf
+        from tensorflow.python.framework.config import disable_op_determinism
 
-        os.environ["ONEDNN_MAX_CPU_ISA"] = "DEFAULT"
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-    else:
-        make_deterministic()
+        disable_op_determinism()
+        os.environ["ONEDNN_MAX_CPU_ISA"] = "DEFAULT"  # read when oneDNN is used for the first time
+    params = compose(case.split(",")[0])
+    set_seed(params.train.seed)
     network = build_network(params.model, train.images.shape[1:], len(DIGITS))
     settings = params.train.model_copy(update={"epochs": 2})
     few = Arrays(train.images[:1000], train.labels[:1000])

@@ -15,10 +15,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks.contestants import compose, mnist_arrays
-from mnist_cnn.arrays import DIGITS, Arrays
-from mnist_cnn.distribution import join, read_cluster
-from mnist_cnn.files import digest
+from mnist_cnn.data.arrays import DIGITS, Arrays
+from mnist_cnn.files import sha256
 from mnist_cnn.params import PARAMS_PATH
+from mnist_cnn.training.cluster import read_cluster
 
 FIRST_PORT = 23400
 CASES = (1, 2)
@@ -52,14 +52,16 @@ def measure(workers: int, cores: list[int]) -> dict[str, float]:
 
 
 def work() -> None:
-    from mnist_cnn.network import build_network, make_deterministic
-    from mnist_cnn.training import fit
+    from mnist_cnn.model.backend import set_seed
+    from mnist_cnn.model.network import build_network
+    from mnist_cnn.training.distribution import create_strategy
+    from mnist_cnn.training.fit import fit
 
     train, _ = mnist_arrays()
     few = Arrays(train.images[:100], train.labels[:100])
     params = compose("default")
-    make_deterministic()
-    strategy = join(read_cluster(), key=digest(PARAMS_PATH))
+    strategy = create_strategy(read_cluster(), key=sha256(PARAMS_PATH))
+    set_seed(params.train.seed)
     network = build_network(params.model, train.images.shape[1:], len(DIGITS))
     settings = params.train.model_copy(update={"epochs": 2})
     epochs = fit(network, train, few, settings, strategy=strategy)

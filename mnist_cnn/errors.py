@@ -1,4 +1,4 @@
-"""How errors speak: one line for what a user can mend, a traceback for a bug."""
+"""Error reporting: one line for user errors, tracebacks for bugs."""
 
 import functools
 import os
@@ -10,23 +10,32 @@ from pathlib import Path
 
 
 class InputError(Exception):
-    """Something a user can mend: names the thing, what was expected and what to do."""
+    """A problem the user can fix. The message names the thing, what was expected and what to do."""
 
 
-def reported(main: Callable[[], None], exit_code: int = 1) -> Callable[[], None]:
-    """Decorate a command's `main`: an `InputError` becomes one line on stderr, any other error is a
-    bug and keeps its traceback; both end with `exit_code`. Ctrl-C ends with exit code 130."""
+def report_errors(main: Callable[[], None], exit_code: int = 1) -> Callable[[], None]:
+    """Decorate a command's `main` so that an `InputError` is printed as one line.
+
+    Any other exception is a bug and keeps its traceback. Both exit with `exit_code`, Ctrl-C with
+    130, and a reader that closes the pipe, such as `head`, with 141 (128 + SIGPIPE).
+    """
 
     @functools.wraps(main)
     def run() -> None:
         try:
-            main()
+            try:
+                main()
+            finally:
+                sys.stdout.flush()
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(exit_code)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
         except Exception:
             traceback.print_exc()
             sys.exit(exit_code)
@@ -34,12 +43,19 @@ def reported(main: Callable[[], None], exit_code: int = 1) -> Callable[[], None]
     return run
 
 
+def describe_exception(error: Exception) -> str:
+    """The message of an exception on one line; for an `OSError`, the system's reason alone."""
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    reason = getattr(error, "strerror", None) or str(message)
+    return " ".join(reason.split()) or type(error).__name__
+
+
 @contextmanager
-def silenced() -> Iterator[None]:
-    """Keep off stderr what compiled libraries tell there that no log level suppresses."""
+def suppress_stderr() -> Iterator[None]:
+    """Discard what compiled libraries write to stderr regardless of their log level."""
     stderr = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    with Path(os.devnull).open("wb") as devnull:
+        os.dup2(devnull.fileno(), 2)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Output files: all or nothing, and the same bytes on any system."""
+"""Write files completely or not at all, with the same bytes on every system."""
 
 from __future__ import annotations
 
@@ -11,60 +11,57 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_cnn.errors import InputError
+from mnist_cnn.errors import InputError, describe_exception
 
-if TYPE_CHECKING:  # it takes a second to import
+if TYPE_CHECKING:  # takes a second to import
     import pandas as pd
 
 
 @contextmanager
-def replacing(*paths: Path) -> Iterator[list[Path]]:
-    """Yield a path beside each of `paths` to write to, an empty file that a folder may replace;
-    when the block succeeds, what was written takes the places of `paths`, one after the other.
-    When it fails, all of them stay as they were.
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Yield a path next to `path` for a new file or folder; it replaces `path` when the block
+    succeeds, and is removed when the block fails.
 
-    Folders are created where they are missing. A process killed in between leaves files
-    `NAME.partial.SUFFIX` behind, which the next run overwrites.
+    Missing parent folders are created. A killed process leaves `NAME.partial.SUFFIX` behind, which
+    the next run overwrites.
 
     Raises:
-        InputError: at the start, a folder cannot be written; later, the disk is full.
+        InputError: `path` can't be written, or the disk is full.
     """
-    partials = [path.with_suffix(f".partial{path.suffix}") for path in paths]
+    partial = path.with_suffix(f".partial{path.suffix}")
     try:
-        for partial in partials:
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            _remove(partial)
-            partial.touch()
-        yield partials
-        for partial, path in zip(partials, paths, strict=True):
-            if partial.is_dir() and path.is_dir():
-                _remove(path)
-            partial.replace(path)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
+        yield partial
+        if path.is_dir():
+            _remove(path)
+        partial.replace(path)
     except OSError as error:
+        failed = Path(error.filename or partial)
+        if not (path.is_relative_to(failed) or failed.is_relative_to(partial)):
+            raise
         raise InputError(
-            f"{', '.join(map(str, paths))} cannot be written ({error.strerror or error}): "
+            f"{path} cannot be written ({describe_exception(error)}): "
             "expected a writable folder and free space"
         ) from error
     finally:
-        for partial in partials:
-            with suppress(OSError):
-                _remove(partial)
+        with suppress(OSError):
+            _remove(partial)
 
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Make the folder `path` anew, also where a killed process left one, and remove it with all
-    that it holds when the block ends.
+    """Create the empty folder `path` and remove it, with everything in it, when the block ends.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it can't be created.
     """
     try:
         _remove(path)
         path.mkdir(parents=True)
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written ({error.strerror}): expected a writable folder"
+            f"{path} cannot be written ({describe_exception(error)}): expected a writable folder"
         ) from error
     try:
         yield path
@@ -76,44 +73,29 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-@contextmanager
-def restoring(path: Path) -> Iterator[None]:
-    """Put `path` back as it was when the block, which may show there how far it is, fails."""
-    backup = path.with_suffix(f".backup.partial{path.suffix}")
-    backup.unlink(missing_ok=True)
-    if path.exists():
-        shutil.copyfile(path, backup)
-    try:
-        yield
-    except BaseException:
-        path.unlink(missing_ok=True)
-        if backup.exists():
-            backup.replace(path)
-        raise
-    finally:
-        backup.unlink(missing_ok=True)
-
-
-def fixed_entry(name: str) -> zipfile.ZipInfo:
-    """An entry for a zip archive that is the same at any time and on any system: dated 1980-01-01,
-    the earliest that the format knows, made on Unix (system 3)."""
+def reproducible_zip_entry(name: str) -> zipfile.ZipInfo:
+    """A zip entry that doesn't depend on the time or the system: dated 1980-01-01, the earliest
+    date the format allows, and marked as made on Unix (system 3)."""
     entry = zipfile.ZipInfo(name)
     entry.create_system = 3
     entry.external_attr = 0o644 << 16
     return entry
 
 
-def digest(path: Path) -> str:
+def sha256(path: Path) -> str:
     """The SHA-256 of a file, as `sha256sum` prints it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write `table` without its index, fractions with 6 decimals, lines ending in "\\n"."""
-    table.to_csv(path, index=False, float_format="%.6f", lineterminator="\n")
+    """Write `table` atomically, without its index, fractions with 6 decimals."""
+    with write_atomically(path) as partial:
+        table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
 
 
 def write_json(values: dict[str, Any], path: Path) -> None:
-    """Write `values` indented by 2, lines ending in "\\n"."""
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8", newline="\n")
+    """Write `values` atomically, indented by 2."""
+    with write_atomically(path) as partial:
+        text = json.dumps(values, indent=2) + "\n"
+        partial.write_text(text, encoding="utf-8", newline="\n")

@@ -1,6 +1,7 @@
-"""`python -m mnist_cnn.gate`: are the last results good enough, and no worse than a baseline's?
+"""`python -m mnist_cnn.gate`: are the results good enough, and no worse than those of a baseline
+and of the latest release?
 
-Exit code 0: they pass. 1: they fail. 2: it cannot be told, which is never a pass.
+Exit code 0: pass. 1: fail. 2: inconclusive, which is never a pass.
 """
 
 import argparse
@@ -9,45 +10,48 @@ import hashlib
 import io
 import json
 import math
+import re
+import subprocess
 import sys
 import textwrap
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import yaml
+from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
-from dvc.repo import Repo
-from dvc.scm import RevError
-from dvc.stage.serialize import to_single_stage_lockfile
-from scipy.special import bdtr
 from tabulate import tabulate
 
-from mnist_cnn.errors import InputError, reported
+from mnist_cnn.errors import InputError, report_errors
+from mnist_cnn.evaluation.significance import mcnemar
+from mnist_cnn.files import write_atomically
 from mnist_cnn.params import PARAMS_PATH, GateParams, load_params
 
 METRICS = "metrics/metrics.json"
-PREDICTIONS = "metrics/predictions.csv"
+MISCLASSIFIED = "metrics/misclassified.csv"
+CONFUSION_MATRIX = "metrics/confusion_matrix.csv"
 TEST_SET = "data/prepared/test.npz"
-PREDICTIONS_DTYPE = np.dtype(
-    [("index", np.int64), ("actual", object), ("predicted", object), ("confidence", np.float64)]
-)
 IMAGES_LISTED = 40
+OTHER_BASELINE = (
+    "name another baseline; if this is the latest release, tag a new one once you accept the change"
+)
 
 
 class Results(NamedTuple):
-    """What a run left: `metrics.json`; `predictions.csv` as a structured array [N] of
-    `PREDICTIONS_DTYPE`; the MD5 digest of the test set they are about."""
+    """The results in the workspace or in a revision: `metrics.json`; the (actual, predicted)
+    classes of each misclassified image, by index; the number of test images; the MD5 of the file
+    that holds them."""
 
+    source: str
     metrics: dict[str, float]
-    predictions: npt.NDArray[np.void]
+    misclassified: dict[int, tuple[str, str]]
+    images: int
     test_set: str
 
 
 class Row(NamedTuple):
-    """A check, as a row of the report: numbers as they are shown, "" where there is none."""
+    """A check, as a row of the report: numbers as text, "" where there is none."""
 
     check: str
     limit: str
@@ -57,11 +61,11 @@ class Row(NamedTuple):
     verdict: str
 
 
-@partial(reported, exit_code=2)
+@partial(report_errors, exit_code=2)
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m mnist_cnn.gate", description=__doc__)
     parser.add_argument("--baseline", metavar="REV", help="Git revision or DVC experiment")
-    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the report there too")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="also write the report here")
     arguments = parser.parse_args()
     if arguments.baseline is not None and not arguments.baseline:
         parser.error("--baseline is empty: expected a Git revision or a DVC experiment")
@@ -69,11 +73,9 @@ def main() -> None:
     try:
         rows, images = check(arguments.baseline)
     except InputError as error:
-        if arguments.markdown:
-            write(arguments.markdown, f"## Metric check: it cannot be told\n\n{error}\n")
+        write_report(arguments.markdown, f"## Metric check: inconclusive\n\n{error}\n")
         raise
-    if arguments.markdown:
-        write(arguments.markdown, markdown(rows, images))
+    write_report(arguments.markdown, markdown(rows, images))
     print(tabulate(rows, headers=Row._fields, disable_numparse=True))
     for title, listing in images.items():
         print(textwrap.fill(f"{title}: {listing}", 100, subsequent_indent="  "))
@@ -81,104 +83,179 @@ def main() -> None:
 
 
 def check(rev: str | None) -> tuple[list[Row], dict[str, str]]:
-    """Make all checks, those against a baseline if `rev` names one; also list the images that were
-    lost and won.
+    """Check the metrics and compare with `rev`, if given, and with the latest release, if there is
+    one. Returns the checks, and lists of the images lost and won by their titles.
 
     Raises:
-        InputError: a check cannot be made, or there is none to make.
+        InputError: a check can't be made, or there is none to make.
     """
     params = load_params().gate
     check_lock()
     results = read_results(None)
-    if rev is None:
-        rows = check_bounds(params, results, None)
-        if not rows:
-            raise InputError(
-                f"{PARAMS_PATH}: gate.floors and gate.ceilings are empty: expected a metric in one "
-                "of them, or a --baseline"
-            )
-        return rows, {}
-    baseline = read_results(rev)
-    lost, won = compare(results, baseline)
+    baseline = None if rev is None else read_results(rev)
     rows = check_bounds(params, results, baseline)
-    rows.append(check_regression(params, len(lost), len(won), len(results.predictions)))
-    return rows, {
-        f"{len(lost)} lost against {rev}": listed(lost, results),
-        f"{len(won)} won against {rev}": listed(won, baseline),
-    }
+    baselines = [] if baseline is None else [baseline]
+    if (release := latest_release()) and (rev is None or commit(rev) != commit(release)):
+        baselines.append(read_results(release))
+    images = {}
+    for before in baselines:
+        lost, won = compare(results, before)
+        rows.append(check_regression(params, before.source, len(lost), len(won), results.images))
+        if lost:
+            images[f"{len(lost)} lost against {before.source}"] = describe_images(lost, results)
+        if won:
+            images[f"{len(won)} won against {before.source}"] = describe_images(won, before)
+    if not rows:
+        raise InputError(
+            f"{PARAMS_PATH}: gate.floors and gate.ceilings are empty: expected a metric in one of "
+            "them, a --baseline or a release"
+        )
+    return rows, images
 
 
 def check_lock() -> None:
-    """Refuse results that `dvc repro` would make anew. Data that is not checked out is no reason.
+    """Refuse results that `dvc repro` would recreate. Data that isn't checked out is no reason.
 
     Raises:
-        InputError: there is no Git or DVC repository, or `dvc.lock` does not match `dvc.yaml`,
+        InputError: there is no Git or DVC repository, or `dvc.lock` doesn't match `dvc.yaml`,
             `params.yaml`, the code, the data or the results.
     """
+    command = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing", "--ignore-errors"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
-        repo = Repo()
+        if done.returncode:
+            raise ValueError(done.stderr)
+        declared = yaml.safe_load(Path("dvc.yaml").read_bytes())["stages"]
         recorded = yaml.safe_load(Path("dvc.lock").read_bytes())["stages"]
-        with repo.lock:
-            stages = repo.index.stages
-            made = {out.fs_path for stage in stages for out in stage.outs}
-            changed = [
-                stage.addressing
-                for stage in stages
-                if stage.frozen  # DVC would not look
-                or stage.changed(allow_missing=True, upstream=stages)
-                or to_single_stage_lockfile(stage) != recorded[stage.addressing]
-                or not all(dep.exists or dep.fs_path in made for dep in stage.deps)
-            ]
-        changed += recorded.keys() - {stage.addressing for stage in stages}
-    except (DvcException, OSError, LookupError, TypeError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, LookupError, TypeError, ValueError) as error:
         raise InputError(
             f"dvc.lock cannot be compared with the workspace ({' '.join(str(error).split())}): "
-            "expected a whole, writable Git clone that no other DVC command is using"
+            "expected a complete, writable Git clone that no other DVC command is using"
         ) from error
-    if changed:
+    unchanged = re.findall(r"^Stage '(.+)' didn't change, skipping$", done.stdout, re.MULTILINE)
+    params = dict(load_params())
+    files = DVCFileSystem()
+    changed = [
+        name
+        for name, stage in declared.items()
+        if name not in unchanged
+        or stage.get("frozen")  # DVC doesn't look
+        or declared_entries(stage, params) != recorded_entries(recorded[name])
+        or not all(files.exists(dep["path"]) for dep in recorded[name]["deps"])
+    ]
+    if changed := changed + sorted(recorded.keys() - declared.keys()):
         raise InputError(
             f"dvc.lock does not match the workspace (stages {', '.join(changed)}): expected the "
-            "results of these files; `dvc status` says what differs, `dvc repro` makes them anew"
+            "results of these files; `dvc status` shows what differs, `dvc repro` recreates them"
         )
 
 
+def declared_entries(stage: dict[str, Any], params: dict[str, Any]) -> tuple[set[str], ...]:
+    """The dependencies, outputs and parameters of a stage in `dvc.yaml`."""
+
+    def names(*keys: str) -> set[str]:
+        entries = [entry for key in keys for entry in stage.get(key, [])]
+        paths = (entry if isinstance(entry, str) else next(iter(entry)) for entry in entries)
+        return {path.replace("${", "{").format_map(params) for path in paths}
+
+    return names("deps"), names("outs", "metrics", "plots"), names("params")
+
+
+def recorded_entries(stage: dict[str, Any]) -> tuple[set[str], ...]:
+    """The dependencies, outputs and parameters of a stage in `dvc.lock`."""
+    deps, outs = ({entry["path"] for entry in stage.get(key, [])} for key in ("deps", "outs"))
+    return deps, outs, {name for names in stage.get("params", {}).values() for name in names}
+
+
+def latest_release() -> str | None:
+    """The latest tag `v[0-9]*` among the ancestors of HEAD, if there is one.
+
+    Raises:
+        InputError: Git fails, or the clone is shallow.
+    """
+    tag = git("describe", "--tags", "--abbrev=0", "--always", "--match", "v[0-9]*")
+    if not tag:
+        raise InputError(
+            "the latest release is unknown: expected `git describe --tags --always` to work"
+        )
+    if tag.startswith("v"):
+        return tag
+    if git("rev-parse", "--is-shallow-repository") == "true":
+        raise InputError(
+            "the latest release is unknown in a shallow clone: expected all commits and tags; "
+            "`git fetch --unshallow --tags` gets them"
+        )
+    return None
+
+
+def commit(rev: str) -> str:
+    return git("rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
+
+
+def git(*arguments: str) -> str:
+    """What a Git command prints; nothing if it fails."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
+
+
 def read_results(rev: str | None) -> Results:
-    """Read the results of the workspace, or of `rev`: a Git revision or a DVC experiment.
+    """Read the results in the workspace, or in `rev`: a Git revision or a DVC experiment.
 
     Raises:
         InputError: there is no such revision, or its results are missing, damaged or not those
             that its `dvc.lock` records.
     """
-    place = "the workspace" if rev is None else f"baseline {rev}"
+    source = rev or "the workspace"
     try:
-        files = Repo(rev=rev).dvcfs
+        files = DVCFileSystem(rev=rev)
         evaluate = yaml.safe_load(files.read_bytes("dvc.lock"))["stages"]["evaluate"]
         recorded = {entry["path"]: entry["md5"] for entry in evaluate["deps"] + evaluate["outs"]}
-        contents = {name: files.read_bytes(name) for name in (METRICS, PREDICTIONS)}
-        for name, content in contents.items():
-            if hashlib.md5(content, usedforsecurity=False).hexdigest() != recorded[name]:
+        contents = []
+        for name in (METRICS, MISCLASSIFIED, CONFUSION_MATRIX):
+            if name not in recorded:
+                raise ValueError(f"dvc.lock has no {name}")
+            contents.append(files.read_bytes(name))
+            if hashlib.md5(contents[-1], usedforsecurity=False).hexdigest() != recorded[name]:
                 raise ValueError(f"{name} is not the one that dvc.lock records")
-        metrics = parse_metrics(contents[METRICS])
-        predictions = parse_predictions(contents[PREDICTIONS])
-        errors = np.count_nonzero(predictions["actual"] != predictions["predicted"])
-        if metrics["errors"] != errors:
-            raise ValueError(f"{METRICS} has {metrics['errors']} errors, {PREDICTIONS} {errors}")
-        return Results(metrics, predictions, recorded[TEST_SET])
-    except RevError as error:
+        return parse_results(source, recorded[TEST_SET], *contents)
+    except DvcException as error:
         raise InputError(
-            f"{place}: {error}: expected a commit, branch, tag or experiment of this clone; "
-            "`git fetch` brings what is missing, in a shallow clone `git fetch --unshallow`"
+            f"{source}: {' '.join(str(error).split())}: expected a commit, branch, tag or "
+            "experiment of this clone; `git fetch` gets what is missing, in a shallow clone "
+            "`git fetch --unshallow`"
         ) from error
-    except Exception as error:  # whatever damaged files make of their readers
-        problem = " ".join(str(error).strip("'\"").split())
+    except Exception as error:  # parsers raise many types on damaged files
+        remedy = OTHER_BASELINE if rev else "recreate them with `dvc repro --force evaluate`"
         raise InputError(
-            f"{place}: the results cannot be read ({problem}): expected {METRICS} and "
-            f"{PREDICTIONS} of a complete run, as its dvc.lock records them"
+            f"{source}: the results cannot be read ({' '.join(str(error).split())}): expected what "
+            f"this version of the pipeline writes, as dvc.lock records it; {remedy}"
         ) from error
+
+
+def parse_results(
+    source: str, test_set: str, metrics: bytes, misclassified: bytes, matrix: bytes
+) -> Results:
+    """Parse the contents of the three files; a ValueError where they contradict each other."""
+    values = parse_metrics(metrics)
+    mistakes = parse_misclassified(misclassified)
+    cells = parse_confusion_matrix(matrix)
+    images = sum(cells.values())
+    errors = sum(count for (actual, predicted), count in cells.items() if actual != predicted)
+    if not values["errors"] == len(mistakes) == errors:
+        raise ValueError(
+            f"{METRICS} has {values['errors']} errors, {MISCLASSIFIED} {len(mistakes)}, "
+            f"{CONFUSION_MATRIX} {errors}"
+        )
+    if any(not 0 <= index < images for index in mistakes):
+        raise ValueError(f"{MISCLASSIFIED} has images beyond the {images} of {CONFUSION_MATRIX}")
+    return Results(source, values, mistakes, images, test_set)
 
 
 def parse_metrics(content: bytes) -> dict[str, float]:
-    """Read `metrics.json`; a ValueError where a value is not a finite number."""
+    """Parse `metrics.json`; a ValueError where a value isn't a finite number."""
     metrics = dict(json.loads(content))
     for name, value in metrics.items():
         if type(value) not in (int, float) or not math.isfinite(value):
@@ -186,21 +263,38 @@ def parse_metrics(content: bytes) -> dict[str, float]:
     return metrics
 
 
-def parse_predictions(content: bytes) -> npt.NDArray[np.void]:
-    """Read `predictions.csv`; a ValueError where it has other columns, no row, or a gap."""
+def parse_misclassified(content: bytes) -> dict[int, tuple[str, str]]:
+    """Parse `misclassified.csv` to classes (actual, predicted) by index; a ValueError where it has
+    other columns, an image out of order or classified correctly, or no confidence in [0, 1]."""
+    rows = parse_csv(MISCLASSIFIED, content, ["index", "actual", "predicted", "confidence"])
+    images = {int(index): (actual, predicted) for index, actual, predicted, _ in rows}
+    if [int(index) for index, *_ in rows] != sorted(images):
+        raise ValueError(f"{MISCLASSIFIED} doesn't list the images in increasing order")
+    for index, actual, predicted, confidence in rows:
+        if actual == predicted or not 0 <= float(confidence) <= 1:
+            raise ValueError(f"{MISCLASSIFIED} has {index},{actual},{predicted},{confidence}")
+    return images
+
+
+def parse_confusion_matrix(content: bytes) -> dict[tuple[str, str], int]:
+    """Parse `confusion_matrix.csv` to counts by classes (actual, predicted); a ValueError where it
+    has other columns, no rows, a pair of classes twice or a count that isn't positive."""
+    rows = parse_csv(CONFUSION_MATRIX, content, ["actual", "predicted", "count"])
+    cells = {(actual, predicted): int(count) for actual, predicted, count in rows}
+    if not 0 < len(cells) == len(rows) or min(cells.values()) < 1:
+        raise ValueError(f"{CONFUSION_MATRIX} doesn't have one positive count per pair of classes")
+    return cells
+
+
+def parse_csv(name: str, content: bytes, columns: list[str]) -> list[list[str]]:
     header, *rows = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
-    if header != list(PREDICTIONS_DTYPE.names or ()):
-        raise ValueError(f"{PREDICTIONS} has the columns {header}")
-    if not rows:
-        raise ValueError(f"{PREDICTIONS} has no row")
-    predictions = np.array([tuple(row) for row in rows], PREDICTIONS_DTYPE)
-    if not np.array_equal(predictions["index"], np.arange(len(predictions))):
-        raise ValueError(f"{PREDICTIONS} does not list the images one by one")
-    return predictions
+    if header != columns:
+        raise ValueError(f"{name} has the columns {header}")
+    return rows
 
 
 def check_bounds(params: GateParams, results: Results, baseline: Results | None) -> list[Row]:
-    """Hold metrics to the floors and ceilings of `params`.
+    """Compare metrics with the floors and ceilings of `params`.
 
     Raises:
         InputError: there is no such metric.
@@ -229,33 +323,29 @@ def check_bounds(params: GateParams, results: Results, baseline: Results | None)
     return rows
 
 
-def compare(
-    results: Results, baseline: Results
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Numbers of the test images that the baseline alone read correctly, and `results` alone: lost
-    and won.
+def compare(results: Results, baseline: Results) -> tuple[list[int], list[int]]:
+    """The test images, by index, that only the baseline classifies correctly (lost) and that only
+    `results` do (won).
 
     Raises:
-        InputError: the two are not about the same test images.
+        InputError: the two come from different test images.
     """
-    now, before = results.predictions, baseline.predictions
-    if results.test_set != baseline.test_set or not np.array_equal(now["actual"], before["actual"]):
+    if (results.test_set, results.images) != (baseline.test_set, baseline.images):
         raise InputError(
-            f"the baseline was evaluated on another test set: expected the same {TEST_SET} and the "
-            "same labels; name a baseline evaluated on them"
+            f"{baseline.source} was evaluated on another test set: expected the same {TEST_SET}; "
+            f"{OTHER_BASELINE}"
         )
-    right_now = now["predicted"] == now["actual"]
-    right_before = before["predicted"] == before["actual"]
-    return np.flatnonzero(right_before & ~right_now), np.flatnonzero(right_now & ~right_before)
+    now, before = results.misclassified.keys(), baseline.misclassified.keys()
+    return sorted(now - before), sorted(before - now)
 
 
-def check_regression(params: GateParams, lost: int, won: int, images: int) -> Row:
-    """A drop fails that is larger than tolerated and not explained by chance."""
+def check_regression(params: GateParams, baseline: str, lost: int, won: int, images: int) -> Row:
+    """A drop fails if it's larger than tolerated and not explained by chance."""
     gain = (won - lost) / images
     p = mcnemar(lost, won)
     failed = -gain > params.tolerated_drop and p < params.significance_level
     return Row(
-        "no regression",
+        f"no regression against {baseline}",
         f"drop <= {params.tolerated_drop:.10g} or p >= {params.significance_level:.10g}",
         f"{lost} lost, {won} won, p = {p:.2g}",
         "",
@@ -264,17 +354,10 @@ def check_regression(params: GateParams, lost: int, won: int, images: int) -> Ro
     )
 
 
-def mcnemar(lost: int, won: int) -> float:
-    """Exact one-sided McNemar test (McNemar 1947, https://doi.org/10.1007/BF02295996): the
-    probability, in [0, 1], of so many images lost or more among those lost or won, if each of these
-    had been as likely to be won."""
-    return float(bdtr(won, lost + won, 0.5))
-
-
-def listed(images: npt.NDArray[np.int64], results: Results) -> str:
-    """The numbers of the first images, and how `results` misreads them."""
-    predictions = results.predictions[images[:IMAGES_LISTED]]
-    names = [f"{p['index']} ({p['actual']} as {p['predicted']})" for p in predictions]
+def describe_images(images: list[int], results: Results) -> str:
+    """List the first of `images`, and how `results` misclassify them."""
+    classes = [(index, *results.misclassified[index]) for index in images[:IMAGES_LISTED]]
+    names = [f"{index} ({actual} as {predicted})" for index, actual, predicted in classes]
     rest = len(images) - len(names)
     return ", ".join(names) + (f" and {rest} more" if rest else "")
 
@@ -291,13 +374,10 @@ def markdown(rows: list[Row], images: dict[str, str]) -> str:
     return "\n\n".join([f"## {title}", table, *details]) + "\n"
 
 
-def write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}): expected a path in a writable folder"
-        ) from error
+def write_report(path: Path | None, text: str) -> None:
+    if path:
+        with write_atomically(path) as partial:
+            partial.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

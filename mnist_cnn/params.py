@@ -1,22 +1,23 @@
-"""The schema of `params.yaml`: what each hyperparameter means and which values it may take."""
+"""The schema of `params.yaml`: what each hyperparameter means and which values it can have."""
 
 import re
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
 
-from mnist_cnn.errors import InputError
+from mnist_cnn.errors import InputError, describe_exception
 
 PARAMS_PATH = Path("params.yaml")
 
-# Each range beside the words for it that error messages use.
+# Each range, with the words for it in error messages.
 Seed = Annotated[int, Field(ge=0, lt=2**31), "an integer from 0 to 2147483647"]
 Count = Annotated[int, Field(ge=1, le=65536), "an integer from 1 to 65536"]
 Units = Annotated[int, Field(ge=1, le=4096), "an integer from 1 to 4096"]
 Pixels = Annotated[int, Field(ge=1, le=1024), "an integer from 1 to 1024"]
+OptionalPixels = Annotated[Pixels | None, "an integer from 1 to 1024, or left out"]
 Share = Annotated[float, Field(ge=0, lt=1), "a number from 0 to less than 1"]
 OpenShare = Annotated[float, Field(gt=0, lt=1), "a number between 0 and 1"]
 Bounds = Annotated[dict[str, float], "a mapping from metrics to numbers"]
@@ -27,7 +28,7 @@ class _Section(BaseModel):
 
 
 class PrepareParams(_Section):
-    # One name, no path: dvc.yaml makes data/raw/NAME a dependency.
+    # A name, not a path: data/raw/NAME is a dependency in dvc.yaml.
     source: Annotated[str, Field(pattern=r"^\w[\w. -]*$"), "mnist or a name in data/raw"] = Field(
         description="the dataset: MNIST, or what lies in `data/raw` under that name"
     )
@@ -46,8 +47,10 @@ class PrepareParams(_Section):
 class ConvolutionParams(_Section):
     filters: Units = Field(description="output channels")
     kernel_size: Pixels = Field(description="height and width of the kernel in pixels")
-    strides: Pixels = Field(default=1, description="step of the kernel in pixels")
-    pool_size: Annotated[Pixels | None, "an integer from 1 to 1024, or left out"] = Field(
+    # What a value that is left out means is up to build_network: the stages that depend on that
+    # must run again when it changes.
+    strides: OptionalPixels = Field(default=None, description="step of the kernel in pixels, or 1")
+    pool_size: OptionalPixels = Field(
         default=None, description="size and step of the max-pooling that follows, if any"
     )
 
@@ -83,7 +86,8 @@ class TrainParams(_Section):
         description="augmentation: largest random rotation of a training image in degrees"
     )
     zoom: Share = Field(
-        description="augmentation: largest random change of height and of width, as a share"
+        description="augmentation: largest random zoom, of height and of width; 0.2 scales them by "
+        "1/1.2 to 1/0.8"
     )
     shear: Share = Field(
         description="augmentation: largest random shift of a row, as a share of its distance from "
@@ -98,7 +102,6 @@ class TrainParams(_Section):
 
 
 class EvaluateParams(_Section):
-    batch_size: Count = Field(description="images per prediction step")
     calibration_bins: Count = Field(
         description="equal-width confidence bins of the expected calibration error"
     )
@@ -111,7 +114,7 @@ class GateParams(_Section):
         description="share of the test images by which a model may fall behind the baseline"
     )
     significance_level: OpenShare = Field(
-        description="a larger drop fails if chance alone makes it less likely than this"
+        description="a larger drop fails if the probability of one by chance is below this"
     )
 
 
@@ -123,23 +126,6 @@ class Params(_Section):
     gate: GateParams = Field(description="the check on the metrics")
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads YAML as DVC does: 1e-05, which DVC writes, is a float, and a key stands once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        if duplicates := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.MarkedYAMLError(f"{duplicates[0]} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-
 def load_params(path: Path = PARAMS_PATH) -> Params:
     """Read and validate every section of `params.yaml`.
 
@@ -148,23 +134,25 @@ def load_params(path: Path = PARAMS_PATH) -> Params:
             or out of range: one line for each such key, with its value and what is allowed.
     """
     try:
-        content = yaml.load(path.read_bytes(), _Loader)
+        content = YAML(typ="safe", pure=True).load(path.read_bytes())  # as DVC reads it
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}): "
-            f"expected the hyperparameters; `git checkout {path}` restores the default ones"
+            f"expected the hyperparameters; `git restore {path}` brings back the committed ones"
         ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = " ".join(str(error).split())
-        raise InputError(f"{path} is not YAML ({problem}): mend the place it names") from error
+    except Exception as error:  # a malformed file can raise anything
+        problem = describe_exception(error)
+        raise InputError(f"{path} is not YAML ({problem}): fix the line it names") from error
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        lines = (f"{path}: {_complaint(e['type'], e['loc'], e['input'])}" for e in error.errors())
+        lines = (
+            f"{path}: {_describe_error(e['type'], e['loc'], e['input'])}" for e in error.errors()
+        )
         raise InputError("\n".join(lines)) from error
 
 
-def _complaint(kind: str, location: tuple[int | str, ...], value: object) -> str:
+def _describe_error(kind: str, location: tuple[int | str, ...], value: object) -> str:
     section: Any = Params
     allowed = meaning = ""
     for name in location:
@@ -190,17 +178,18 @@ def _complaint(kind: str, location: tuple[int | str, ...], value: object) -> str
     return f"{key} is {found}: expected {allowed}{meaning}"
 
 
-def check_image_fits(params: Params, height: int, width: int) -> None:
-    """Follow an image of `height` x `width` pixels through augmentation, convolutions and poolings.
+def check_image_size(params: Params, height: int, width: int) -> None:
+    """Check that images of `height` x `width` pixels are large enough for the augmentation and for
+    each convolution and pooling.
 
     Raises:
-        InputError: a shift leaves nothing of the image, or a kernel or a pooling is larger than
-            what the layers before it leave.
+        InputError: a shift could move the whole image out, or a kernel or a pooling is larger than
+            its input.
     """
     if params.train.translation >= min(height, width):
         raise InputError(
             f"{PARAMS_PATH}: train.translation is {params.train.translation}: "
-            f"expected less than {min(height, width)}, for images have {height} x {width} pixels"
+            f"expected less than {min(height, width)}, as images have {height} x {width} pixels"
         )
     for i, convolution in enumerate(params.model.convolutions):
         for name in ("kernel_size", "pool_size"):
@@ -208,7 +197,7 @@ def check_image_fits(params: Params, height: int, width: int) -> None:
             if size > min(height, width):
                 raise InputError(
                     f"{PARAMS_PATH}: model.convolutions[{i}].{name} is {size}: expected at most "
-                    f"{min(height, width)}, for {height} x {width} pixels are left there"
+                    f"{min(height, width)}, as its input has {height} x {width} pixels"
                 )
-            step = convolution.strides if name == "kernel_size" else size
+            step = (convolution.strides or 1) if name == "kernel_size" else size
             height, width = (height - size) // step + 1, (width - size) // step + 1

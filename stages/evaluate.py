@@ -1,84 +1,98 @@
-"""The trained network, its exports and the test arrays -> metrics, tables and pictures."""
+"""The network, its exports and the test arrays → metrics, tables and figures."""
 
+import sys
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from mnist_cnn import scoring
-from mnist_cnn.arrays import read_arrays
-from mnist_cnn.errors import InputError, reported
-from mnist_cnn.files import replacing, write_csv, write_json
+from mnist_cnn.data.arrays import Arrays, read_arrays
+from mnist_cnn.errors import InputError, report_errors
+from mnist_cnn.evaluation import scores
+from mnist_cnn.evaluation.figures import worst_mistakes
+from mnist_cnn.files import write_atomically, write_csv, write_json
+from mnist_cnn.model.formats import FORMATS, load_model
+from mnist_cnn.model.formats.keras import load_network
 from mnist_cnn.params import load_params
-from mnist_cnn.plots import worst_mistakes
-from mnist_cnn.runtimes import load_model
 
 METRICS = Path("metrics")
-MODEL = Path("models/model.keras")
-EXPORTS = {
-    "onnx": Path("models/model.onnx"),
-    "litert": Path("models/model.tflite"),
-    "litert_int8": Path("models/model_int8.tflite"),
-    "saved_model": Path("models/saved_model"),
-}
+MODEL = FORMATS["keras"].path
 
 
-@reported
+@report_errors
 def main() -> None:
-    params = load_params()
-    images, labels, classes = read_arrays(Path("data/prepared/test.npz"))
+    params = load_params().evaluate
+    test = read_arrays(Path("data/prepared/test.npz"))
+    matplotlib.rcdefaults()  # whatever style the user has configured
+    probabilities = predict_test_images(test)
 
-    # TensorFlow takes seconds to import: what can be refused is refused before.
-    from mnist_cnn.network import load_network, make_deterministic, predict
+    _, labels, classes = test
+    metrics = scores.compute_metrics(labels, probabilities, params.calibration_bins)
+    report = scores.with_class_names(scores.classification_report(labels, probabilities), classes)
+    confusion = scores.confusion_matrix(labels, probabilities)
+    misclassified = scores.misclassified_images(labels, probabilities)
+    misclassified = scores.with_class_names(misclassified, classes)
+    reliability = scores.reliability(labels, probabilities, params.calibration_bins)
+    exports = compare_exports(test, probabilities)
 
-    make_deterministic()
-    matplotlib.rcdefaults()  # whatever style a user has set
-    network = load_network(MODEL)
-    if network.input_shape[1:] != images.shape[1:] or network.output_shape[1:] != classes.shape:
-        raise InputError(
-            f"{MODEL} takes images {network.input_shape[1:]} and gives {network.output_shape[1:]} "
-            f"probabilities: expected {images.shape[1:]} and {classes.shape}; "
-            "train it on these arrays with `dvc repro train`"
+    write_json(metrics | {"model_size": MODEL.stat().st_size}, METRICS / "metrics.json")
+    write_csv(report, METRICS / "classification_report.csv")
+    write_csv(scores.with_class_names(confusion, classes), METRICS / "confusion_matrix.csv")
+    write_csv(misclassified, METRICS / "misclassified.csv")
+    write_csv(reliability, METRICS / "reliability.csv")
+    write_csv(exports, METRICS / "exports.csv")
+    with write_atomically(METRICS / "worst_mistakes.png") as partial:
+        figure = worst_mistakes(test.images, misclassified)
+        figure.savefig(partial, metadata={"Software": None})
+    print(report.to_string(index=False, float_format="%.4f"))
+    for export in exports.query("p_value < 0.05").itertuples():
+        print(
+            f"warning: {FORMATS[str(export.format)].path} gets {export.lost} test images wrong "
+            f"that {MODEL} gets right, and only {export.won} the other way round: prefer another "
+            "format",
+            file=sys.stderr,
         )
-    probabilities = predict(network, images, params.evaluate.batch_size)
+
+
+def predict_test_images(test: Arrays) -> scores.Probabilities:
+    """The network's probabilities float32 [N, classes] for the test images.
+
+    Raises:
+        InputError: the network was made for other images or classes, or doesn't give probabilities.
+    """
+    network = load_network(MODEL)
+    expected = test.images.shape[1:], test.classes.shape
+    found = network.input_shape[1:], network.output_shape[1:]
+    if found != expected:
+        raise InputError(
+            f"{MODEL} maps images {found[0]} to {found[1]} probabilities: expected {expected[0]} "
+            f"and {expected[1]}; train it on these arrays with `dvc repro train`"
+        )
+
+    from mnist_cnn.model.network import predict
+
+    probabilities = predict(network, test.images)
     if not (probabilities.min() >= 0 and np.allclose(probabilities.sum(axis=1), 1, atol=1e-3)):
         raise InputError(
-            f"{MODEL} gives numbers that are no probabilities: expected each image's to lie in "
-            "[0, 1] and sum to 1; make it anew with `dvc repro --force train`"
+            f"{MODEL} gives numbers that are not probabilities: expected each image's to lie in "
+            "[0, 1] and sum to 1; recreate it with `dvc repro --force train`"
         )
-
-    bins = params.evaluate.calibration_bins
-    metrics = scoring.metrics(labels, probabilities, bins) | {"model_size": MODEL.stat().st_size}
-    report = named(scoring.classification_report(labels, probabilities), classes)
-    predictions = named(scoring.predictions(labels, probabilities), classes)
-    tables = {
-        "classification_report.csv": report,
-        "confusions.csv": named(scoring.confusions(labels, probabilities), classes),
-        "predictions.csv": predictions,
-        "reliability.csv": scoring.reliability(labels, probabilities, bins),
-    }
-    shapes = images.shape[1:], len(classes)
-    exports = {
-        name: scoring.agreement(labels, probabilities, load_model(path, *shapes)(images))
-        | {"size": sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())}
-        for name, path in EXPORTS.items()
-    }
-    names = ("metrics.json", "exports.json", "worst_mistakes.png", *tables)
-    with replacing(*(METRICS / name for name in names)) as (numbers, formats, picture, *partials):
-        write_json(metrics, numbers)
-        write_json(exports, formats)
-        worst_mistakes(images, predictions).savefig(picture, metadata={"Software": None})
-        for table, partial in zip(tables.values(), partials, strict=True):
-            write_csv(table, partial)
-    print(report.to_string(index=False, float_format="%.4f"))
+    return probabilities
 
 
-def named(table: pd.DataFrame, classes: npt.NDArray[np.str_]) -> pd.DataFrame:
-    """`table` with names in place of the numbers of classes."""
-    columns = table.columns.intersection(["class", "actual", "predicted"])
-    return table.assign(**{column: classes[table[column]] for column in columns})
+def compare_exports(test: Arrays, probabilities: scores.Probabilities) -> pd.DataFrame:
+    """A row for each exported format: how its answers compare with the network's, and its size."""
+    shapes = test.images.shape[1:], len(test.classes)
+    rows = []
+    for name, (path, *_) in FORMATS.items():
+        if path != MODEL:
+            exported = load_model(path, *shapes)(test.images)
+            comparison = scores.compare_predictions(test.labels, probabilities, exported)
+            files = [path, *path.rglob("*")]
+            size = sum(file.stat().st_size for file in files if file.is_file())
+            rows.append({"format": name} | comparison | {"size": size})
+    return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":

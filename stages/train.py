@@ -1,24 +1,23 @@
-"""Training and validation arrays -> the trained and calibrated network and its curves."""
+"""The training and validation arrays → a trained, calibrated network and its learning curves."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
 
-from mnist_cnn.arrays import read_arrays
-from mnist_cnn.checkpoint import Checkpoint, stage_key
-from mnist_cnn.distribution import join, output_folder, read_cluster, reporting_lost_workers
-from mnist_cnn.errors import InputError, reported
-from mnist_cnn.files import replacing, restoring, write_csv, write_json
-from mnist_cnn.params import check_image_fits, load_params
+from mnist_cnn.data.arrays import read_arrays
+from mnist_cnn.errors import InputError, report_errors
+from mnist_cnn.files import write_atomically, write_csv, write_json
+from mnist_cnn.model.formats import FORMATS, keras
+from mnist_cnn.params import check_image_size, load_params
+from mnist_cnn.training.checkpoint import Checkpoint, stage_key
+from mnist_cnn.training.cluster import read_cluster, worker_folder
 
-MODEL = Path("models/model.keras")
 CURVES = Path("metrics/training.csv")
 CALIBRATION = Path("metrics/calibration.json")
-CHECKPOINT = Path("models/checkpoint.npz")  # not an output: it is there until they are complete
+CHECKPOINT = Path("models/checkpoint.npz")  # not an output: removed when training is complete
 
 
-@reported
+@report_errors
 def main() -> None:
     params = load_params()
     cluster = read_cluster()
@@ -28,37 +27,38 @@ def main() -> None:
     if validation.images.shape[1:] != image_shape:
         raise InputError(
             f"data/prepared/validation.npz holds images of shape {validation.images.shape[1:]}: "
-            f"expected {image_shape}, as in train.npz; make both anew with "
+            f"expected {image_shape}, as in train.npz; recreate both with "
             "`dvc repro --force prepare`"
         )
-    check_image_fits(params, *image_shape[:2])
+    check_image_size(params, *image_shape[:2])
 
-    # TensorFlow takes seconds to import: what can be refused is refused before.
-    from mnist_cnn.network import build_network, make_deterministic, save_network
-    from mnist_cnn.training import calibrate, fit
+    # Importing TensorFlow takes seconds: wrong input is refused before.
+    from mnist_cnn.model.backend import set_seed
+    from mnist_cnn.model.network import build_network
+    from mnist_cnn.training.calibration import calibrate
+    from mnist_cnn.training.distribution import create_strategy, report_lost_workers
+    from mnist_cnn.training.fit import fit
 
-    make_deterministic(params.train.seed)
     key = stage_key("train")
-    with reporting_lost_workers(), output_folder(cluster) as folder:
-        strategy = join(cluster, key)
+    with report_lost_workers(), worker_folder(cluster) as folder:
+        strategy = create_strategy(cluster, key)
+        set_seed(params.train.seed)
         network = build_network(params.model, image_shape, len(train.classes))
         checkpoint = Checkpoint(folder / CHECKPOINT, key)
-        shown = folder / CURVES
-        outputs = replacing(folder / MODEL, shown, folder / CALIBRATION)
-        with outputs as (model, curves, calibration), restoring(shown):
-            live = shown.with_suffix(".live.partial.csv")
-            epochs = []
-            for epoch in fit(network, train, validation, params.train, checkpoint, strategy):
-                epochs.append(epoch)
-                if cluster.is_chief:
-                    line = "  ".join(f"{name} {value:.4g}" for name, value in epoch.items())
-                    print(line, flush=True)
-                write_csv(pd.DataFrame(epochs), curves)
-                shutil.copyfile(curves, live)
-                live.replace(shown)  # so that plots follow the training
-            write_json({"temperature": calibrate(network, validation)}, calibration)
-            save_network(network, model)
-        checkpoint.path.unlink()
+        history = checkpoint.history()
+        if history:
+            print(f"resumed after epoch {len(history)}", flush=True)
+            write_csv(pd.DataFrame(history), folder / CURVES)
+        for epoch in fit(network, train, validation, params.train, checkpoint, strategy):
+            history.append(epoch)
+            if cluster.is_chief:
+                print("  ".join(f"{name} {value:.4g}" for name, value in epoch.items()), flush=True)
+            write_csv(pd.DataFrame(history), folder / CURVES)  # plots can follow the training
+        temperature = calibrate(network, validation)
+        write_json({"temperature": temperature}, folder / CALIBRATION)
+        with write_atomically(folder / FORMATS["keras"].path) as partial:
+            keras.write(network, partial)
+        checkpoint.path.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -1,181 +1,136 @@
-"""What the tests share: scratch clones of the repository, commands in them, a few small arrays."""
+"""Fixtures for all tests: clones of the repository, a small dataset, a model that reads digits."""
 
-import json
 import os
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
+from playwright.sync_api import Browser, sync_playwright
 
-from mnist_cnn.arrays import Arrays
-from mnist_cnn.files import write_csv
-from mnist_cnn.network import make_deterministic
-from mnist_cnn.params import ConvolutionParams, ModelParams, Params
+from mnist_cnn.data.arrays import DIGITS, Arrays
+from mnist_cnn.data.mnist import load_mnist
+from mnist_cnn.data.splits import normalize
+from mnist_cnn.params import load_params
+from tests.helpers import PARAMS_TEXT, ROOT, STAGES, commit_all, set_params, stages_run, succeed
 
-ROOT = Path(__file__).parent.parent
-
-# Not the repository's own, so that whoever changes that need not change the tests.
-PARAMS_TEXT = """
-prepare:
-  source: mnist
-  test_split: 0.2
-  remove_leaked: false
-  validation_split: 0.1
-  seed: 42
-
-model:
-  convolutions:
-    - filters: 32
-      kernel_size: 3
-      strides: 1
-      pool_size: 2
-  batch_normalization: false
-  dropout: 0.2
-  dense_units: 128
-
-train:
-  seed: 42
-  epochs: 3
-  batch_size: 128
-  learning_rate: 0.012
-  final_learning_rate: 0.0
-  warmup: 0.1
-  label_smoothing: 0.0
-  rotation: 0.0
-  zoom: 0.0
-  shear: 0.0
-  translation: 1.0
-  shards: 2
-
-evaluate:
-  batch_size: 1000
-  calibration_bins: 15
-
-gate:
-  floors:
-    accuracy: 0.98
-  ceilings:
-    loss: 0.06
-  tolerated_drop: 0.0005
-  significance_level: 0.05
-"""
-PARAMS = Params.model_validate(yaml.safe_load(PARAMS_TEXT))
-# A convolution with and one without a pooling, and all that may stand between layers.
-EVERY_BLOCK = ModelParams(
-    convolutions=[
-        ConvolutionParams(filters=4, kernel_size=5, strides=2),
-        ConvolutionParams(filters=8, kernel_size=3, pool_size=2),
-    ],
-    batch_normalization=True,
-    dropout=0.1,
-    dense_units=16,
-)
-
-STAGES = ("prepare", "train", "export", "evaluate")
-ENVIRONMENT = os.environ | {
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "GIT_AUTHOR_NAME": "Test",
-    "GIT_AUTHOR_EMAIL": "test@localhost",
-    "GIT_COMMITTER_NAME": "Test",
-    "GIT_COMMITTER_EMAIL": "test@localhost",
-}
-
-make_deterministic()  # before a test runs anything else of TensorFlow
+SharedFolder = Callable[[str, Callable[[Path], None]], Path]
 
 
-def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=ENVIRONMENT | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def succeed(folder: Path, *command: str, **environment: str) -> str:
-    """What a command prints that must not fail."""
-    done = run(folder, *command, **environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def stages_run(clone: Path) -> list[str]:
-    printed = succeed(clone, "dvc", "repro")
-    return [name for name in STAGES if f"Running stage '{name}'" in printed]
-
-
-def set_params(clone: Path, **sections: dict[str, object]) -> None:
-    path = clone / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    for section, values in sections.items():
-        params[section] |= values
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what trains a network: `-m "not training"` leaves it out."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & {"small_pipeline", "digit_models"} or item.path.parent.name == "training":
+            item.add_marker(pytest.mark.training)
 
 
 @pytest.fixture(scope="session")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The working tree as Git sees it, committed to a repository of its own."""
-    clone = tmp_path_factory.mktemp("scratch clone")
-    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    names = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for name in names.split("\0"):
-        if (ROOT / name).is_file():
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, clone / name)
-    succeed(clone, "git", "init", "--quiet", "--initial-branch", "main")
-    commit_all(clone)
-    return clone
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> SharedFolder:
+    """A function that fills a folder once, whichever of the parallel test processes asks first."""
+    base = tmp_path_factory.getbasetemp()
+    base = base if worker_id == "master" else base.parent
 
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder = base / name
+        with FileLock(base / f"{name}.lock"):
+            if not folder.exists():
+                partial = base / f"{name}.partial"
+                fill(partial)
+                partial.rename(folder)
+        return folder
 
-def commit_all(clone: Path) -> None:
-    succeed(clone, "git", "add", "--all")
-    succeed(clone, "git", "commit", "--quiet", "-m", "all")
-
-
-def misread(clone: Path, lost: int) -> None:
-    """Have the results say, and dvc.lock record, that so many more images were misread; fewer if
-    `lost` is negative."""
-    predictions = pd.read_csv(clone / "metrics/predictions.csv")
-    right = predictions["actual"] == predictions["predicted"]
-    changed = predictions.index[right if lost > 0 else ~right][: abs(lost)]
-    predictions.loc[changed, "predicted"] = (predictions["actual"] + (lost > 0)) % 10
-    write_csv(predictions, clone / "metrics/predictions.csv")
-    metrics = json.loads((clone / "metrics/metrics.json").read_text())
-    metrics["errors"] += lost
-    (clone / "metrics/metrics.json").write_text(json.dumps(metrics))
-    succeed(clone, "dvc", "commit", "--quiet", "--force")
+    return make
 
 
 @pytest.fixture(scope="session")
-def small_pipeline(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which `dvc repro` has run and its results are committed: 596 training images, 2
-    epochs, 10,000 test images. Not to be changed: it is what the module's own are copied from."""
-    small = shutil.copytree(clone, tmp_path_factory.mktemp("small") / "pipe line")
-    (small / "params.yaml").write_text(PARAMS_TEXT)
-    set_params(
-        small,
-        prepare={"validation_split": 0.99},
-        train={"epochs": 2, "batch_size": 32},
-        gate={"floors": {"accuracy": 0.6}, "ceilings": {"loss": 2.0}},
-    )
-    recipe = small / "recipes/baseline.yaml"
-    recipe.write_text(recipe.read_text().replace("split: 0.2", "split: 0.98"))
-    assert stages_run(small) == list(STAGES)
-    commit_all(small)
-    return small
+def clone(shared_folder: SharedFolder) -> Path:
+    """The working tree as Git sees it, committed to a repository of its own. Don't change it."""
+
+    def fill(folder: Path) -> None:
+        listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+        names = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        for name in names.split("\0"):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+        succeed(folder, "git", "init", "--quiet", "--initial-branch", "main")
+        commit_all(folder)
+
+    return shared_folder("scratch clone", fill)
+
+
+@pytest.fixture(scope="session")
+def small_pipeline(clone: Path, shared_folder: SharedFolder) -> Path:
+    """A clone in which `dvc repro` has run on a small dataset, with its results committed: 1,000
+    training, 200 validation and 400 test images of MNIST, 2 epochs. Don't change it."""
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(clone, folder)
+        mnist = load_mnist()
+        np.savez(
+            folder / "data/raw/digits.npz",
+            x_train=mnist.train_images[:1200],
+            y_train=mnist.train_labels[:1200],
+            x_test=mnist.test_images[:400],
+            y_test=mnist.test_labels[:400],
+        )
+        succeed(folder, "dvc", "add", "--quiet", "data/raw/digits.npz")
+        (folder / "params.yaml").write_text(PARAMS_TEXT)
+        set_params(
+            folder,
+            prepare={"source": "digits.npz", "validation_split": 1 / 6},
+            train={"epochs": 2, "batch_size": 32, "learning_rate": 0.004},
+            gate={"floors": {"accuracy": 0.6}, "ceilings": {"loss": 2.0}},
+        )
+        assert stages_run(folder) == list(STAGES)
+        commit_all(folder)
+
+    return shared_folder("small pipe line", fill)
 
 
 @pytest.fixture(scope="module")
 def pipeline(small_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of `small_pipeline` for one module to change."""
+    """A copy of `small_pipeline` that one module may change."""
     return shutil.copytree(small_pipeline, tmp_path_factory.mktemp("module") / "pipe line")
+
+
+@pytest.fixture(scope="session")
+def digit_models(shared_folder: SharedFolder) -> Path:
+    """A folder with model.keras, model.onnx, model.tflite and saved_model of the recipe `fast`,
+    which get 99 % of MNIST's test images right, and untrained.onnx, which knows nothing."""
+
+    def fill(folder: Path) -> None:
+        from mnist_cnn.errors import suppress_stderr
+        from mnist_cnn.model.backend import set_seed
+        from mnist_cnn.model.formats import keras, litert, onnx, saved_model
+        from mnist_cnn.model.network import build_network
+        from mnist_cnn.training.fit import fit
+
+        folder.mkdir()
+        shutil.copy(ROOT / "params.yaml", folder)
+        set_params(folder, **yaml.safe_load((ROOT / "recipes/fast.yaml").read_text()))
+        params = load_params(folder / "params.yaml")
+        mnist = load_mnist()
+        train = Arrays(normalize(mnist.train_images), mnist.train_labels.astype(np.int64))
+        few = Arrays(train.images[:100], train.labels[:100])
+        set_seed(params.train.seed)
+        network = build_network(params.model, (28, 28, 1), len(DIGITS))
+        with suppress_stderr():
+            onnx.write(network, folder / "untrained.onnx")
+        for _ in fit(network, train, few, params.train):
+            pass
+        with suppress_stderr():
+            onnx.write(network, folder / "model.onnx")
+            litert.write(network, folder / "model.tflite")
+            keras.write(network, folder / "model.keras")
+            saved_model.write(network, folder / "saved_model")
+
+    return shared_folder("digit models", fill)
 
 
 @pytest.fixture
@@ -183,3 +138,25 @@ def arrays() -> Arrays:
     """Twenty images of noise, two of each class."""
     images = np.random.default_rng(0).random((20, 28, 28, 1), dtype=np.float32)
     return Arrays(images, np.arange(20) % 10)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    if not executable:
+        missing = "this test needs a browser: install chromium (or google-chrome)"
+        pytest.fail(missing) if "CI" in os.environ else pytest.skip(missing)
+    # As a container needs it, and without the browser's own requests.
+    arguments = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        yield browser
+        browser.close()

@@ -1,13 +1,16 @@
+import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from benchmarks import compare
 from benchmarks.contestants import ALTERNATIVES, compose
 from benchmarks.race import RUNS, picture, summary
 from mnist_cnn.params import load_params
-from tests.conftest import ROOT
-from tests.test_recipes import compose as compose_with_dvc
+from tests.helpers import ROOT, succeed
+from tests.pipeline.test_recipes import compose as compose_with_dvc
 
 RESULTS = pd.DataFrame(
     [
@@ -57,3 +60,44 @@ def test_recipes_compose_as_dvc_composes_them(
     assert compose("baseline").model == compose("default").model
     for name in RUNS.keys() - ALTERNATIVES.keys() - {"default"}:
         assert compose(name) != compose("default")
+
+
+def test_compare_leaves_the_workspace_alone(
+    clone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(shutil.copytree(clone, tmp_path / "clone"))
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    commands = []
+
+    def timed(command: list[str], folder: Path) -> tuple[float, str]:
+        commands.append(command)
+        assert (folder / "mnist_cnn/data/arrays.py").exists()
+        if command[0] == "dvc":
+            assert succeed(folder, "dvc", "root").strip() == "."
+            (folder / "metrics").mkdir()  # there are none yet
+        (folder / "metrics/metrics.json").write_text('{"accuracy": 0.5}')
+        return 3.0 / len(commands), json.dumps({"accuracy": 0.25})
+
+    monkeypatch.setattr(compare, "timed", timed)
+    monkeypatch.setattr(compare, "run_stage", lambda *_: (1.0, 2.0))
+    compare.main(runs=1)
+    assert commands[0] == ["dvc", "repro", "--force"]
+    assert "median ratio: 2.00" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+
+
+def test_peak_memory_is_in_megabytes_of_a_million_bytes(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/prepare.py").write_text("b'1' * 500_000_000")
+    program = """if True:
+        import sys
+        from pathlib import Path
+        from benchmarks.compare import run_stage
+        print(run_stage("prepare", Path(sys.argv[1]))[1])
+    """
+    # In a process of its own: until it starts the stage, a child counts its parent's memory.
+    peak = float(succeed(ROOT, "python", "-c", program, str(tmp_path)))
+    assert 500 < peak < 550

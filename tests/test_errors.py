@@ -1,8 +1,11 @@
+import subprocess
+import sys
 from functools import partial
 
 import pytest
 
-from mnist_cnn.errors import InputError, reported
+from mnist_cnn.errors import InputError, report_errors
+from tests.helpers import ROOT
 
 
 @pytest.mark.parametrize(
@@ -12,10 +15,10 @@ from mnist_cnn.errors import InputError, reported
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(
+def test_an_error_the_user_can_fix_is_one_line(
     capsys: pytest.CaptureFixture[str], error: BaseException, code: int, line: str
 ) -> None:
-    @reported
+    @report_errors
     def main() -> None:
         raise error
 
@@ -27,7 +30,7 @@ def test_what_a_user_can_mend_is_one_line(
 
 @pytest.mark.parametrize("error", [InputError(), KeyError()])
 def test_a_command_can_have_an_exit_code_of_its_own(error: Exception) -> None:
-    @partial(reported, exit_code=2)
+    @partial(report_errors, exit_code=2)
     def main() -> None:
         raise error
 
@@ -36,10 +39,26 @@ def test_a_command_can_have_an_exit_code_of_its_own(error: Exception) -> None:
 
 
 def test_a_bug_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    @reported
+    @report_errors
     def main() -> None:
         raise KeyError("bug")
 
     with pytest.raises(SystemExit, match="1"):
         main()
     assert capsys.readouterr().err.startswith("Traceback (most recent call last):\n")
+
+
+def test_a_reader_that_closes_the_pipe_gets_no_traceback() -> None:
+    program = """if True:
+        from mnist_cnn.errors import report_errors
+
+        @report_errors
+        def main():
+            for _ in range(100_000):
+                print("line")
+
+        main()
+    """
+    command = f"'{sys.executable}' -c '{program}' | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (141, "line\n", "")

@@ -7,11 +7,23 @@ import pandas as pd
 import pytest
 
 from mnist_cnn.errors import InputError
-from mnist_cnn.files import replacing, restoring, scratch_folder, write_csv
-from tests.conftest import ROOT
+from mnist_cnn.files import scratch_folder, write_atomically, write_csv
+from tests.helpers import ROOT
 
 
-def test_a_folder_takes_the_place_of_a_folder(tmp_path: Path) -> None:
+def test_a_file_is_complete_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    with write_atomically(path) as partial:
+        partial.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    with pytest.raises(ZeroDivisionError), write_atomically(path) as partial:
+        partial.write_text("newer")
+        raise ZeroDivisionError
+    assert [(file.name, file.read_text()) for file in path.parent.iterdir()] == [("a.txt", "new")]
+
+
+def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "old").touch()
@@ -19,8 +31,7 @@ def test_a_folder_takes_the_place_of_a_folder(tmp_path: Path) -> None:
     leftover.mkdir()
     (leftover / "half").touch()
     for fails in (True, False):
-        with suppress(KeyError), replacing(folder) as (partial,):
-            partial.unlink()
+        with suppress(KeyError), write_atomically(folder) as partial:
             partial.mkdir()
             (partial / "new").touch()
             if fails:
@@ -29,7 +40,58 @@ def test_a_folder_takes_the_place_of_a_folder(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_scratch_folder_is_new_and_goes(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "a.txt"
+    with (
+        pytest.raises(
+            InputError, match=r"file/a.txt cannot be written \(.+\): expected a writable"
+        ),
+        write_atomically(path),
+    ):
+        pytest.fail("the block ran")
+    too_long = tmp_path / f"{'a' * 250}.txt"
+    with (
+        pytest.raises(InputError, match=r"a.txt cannot be written \(File name too long\)"),
+        write_atomically(too_long) as partial,
+    ):
+        partial.touch()
+
+
+def test_another_problem_in_the_block_is_not_taken_for_one_of_writing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), write_atomically(tmp_path / "a.txt"):
+        (tmp_path / "missing source").read_text()
+
+
+def test_a_disk_without_space_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    path.write_text("old")
+    # A limit on the size of files stands in for the full disk: both fail in the same write.
+    program = f"""
+import resource
+from pathlib import Path
+
+import numpy as np
+
+from mnist_cnn.data.arrays import write_arrays
+from mnist_cnn.errors import report_errors
+
+@report_errors
+def main():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    images = np.zeros((9, 28, 28, 1), np.float32)
+    write_arrays(Path({str(path)!r}), [images], np.zeros(9, np.int64))
+
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {path} cannot be written (")
+    assert done.stderr.count("\n") == 1
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.npz", "old")]
+
+
+def test_a_scratch_folder_starts_empty_and_is_removed(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "scratch"
     folder.mkdir(parents=True)
     (folder / "left by a killed process").touch()
@@ -44,90 +106,6 @@ def test_a_scratch_folder_is_new_and_goes(tmp_path: Path) -> None:
         scratch_folder(tmp_path / "file" / "scratch"),
     ):
         pass
-
-
-def test_all_files_are_replaced_together(tmp_path: Path) -> None:
-    paths = [tmp_path / "new" / "a.txt", tmp_path / "b.txt"]
-    with replacing(*paths) as partials:
-        for partial in partials:
-            partial.write_text("new")
-        assert not any(path.exists() for path in paths)
-    assert [path.read_text() for path in paths] == ["new", "new"]
-    assert sorted(path.name for path in tmp_path.rglob("*.txt")) == ["a.txt", "b.txt"]
-
-
-def test_a_failure_leaves_everything_as_it_was(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a.txt") as (partial,):
-        partial.write_text("new")
-        raise ZeroDivisionError
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "old")]
-
-
-@pytest.mark.parametrize("old", ["old", None])
-def test_a_failure_restores_a_file_that_shows_progress(tmp_path: Path, old: str | None) -> None:
-    path = tmp_path / "a.csv"
-    if old:
-        path.write_text(old)
-    with pytest.raises(KeyboardInterrupt), restoring(path):
-        path.write_text("half")
-        raise KeyboardInterrupt
-    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == (
-        {"a.csv": old} if old else {}
-    )
-
-
-def test_a_success_keeps_what_was_written(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("old")
-    with restoring(tmp_path / "a.csv"):
-        (tmp_path / "a.csv").write_text("new")
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.csv", "new")]
-
-
-def test_a_folder_that_cannot_be_made_is_named_at_once(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(
-            InputError, match=r"file/a.txt cannot be written \(.+\): expected a writable"
-        ),
-        replacing(tmp_path / "file" / "a.txt"),
-    ):
-        pytest.fail("the block ran")
-
-
-def test_a_file_that_cannot_be_made_is_named_at_once(tmp_path: Path) -> None:
-    too_long = tmp_path / f"{'a' * 250}.txt"
-    with pytest.raises(InputError, match="cannot be written"), replacing(too_long):
-        pytest.fail("the block ran")
-
-
-def test_a_disk_without_space_keeps_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.npz"
-    path.write_text("old")
-    # A limit on the size of files stands in for the full disk: both fail in the same write.
-    program = f"""
-import resource
-from pathlib import Path
-
-import numpy as np
-
-from mnist_cnn.arrays import write_arrays
-from mnist_cnn.errors import reported
-from mnist_cnn.files import replacing
-
-@reported
-def main():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-    with replacing(Path({str(path)!r})) as (partial,):
-        write_arrays(partial, [np.zeros((9, 28, 28, 1), np.float32)], np.zeros(9, np.int64))
-
-main()
-"""
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {path} cannot be written (")
-    assert done.stderr.count("\n") == 1
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.npz", "old")]
 
 
 def test_csv_has_the_same_bytes_on_any_system(tmp_path: Path) -> None:

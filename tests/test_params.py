@@ -5,8 +5,8 @@ import pytest
 import yaml
 
 from mnist_cnn.errors import InputError
-from mnist_cnn.params import ConvolutionParams, Params, check_image_fits, load_params
-from tests.conftest import PARAMS, PARAMS_TEXT, ROOT
+from mnist_cnn.params import ConvolutionParams, Params, check_image_size, load_params
+from tests.helpers import PARAMS, PARAMS_TEXT, ROOT
 
 
 def load_changed(tmp_path: Path, old: str, new: str) -> None:
@@ -47,7 +47,7 @@ def test_a_float_as_dvc_writes_it_is_a_float(tmp_path: Path) -> None:
         ("filters: 32", "filter: 32", "model.convolutions[0].filter is not a parameter: its value"),
         ("source: mnist", "source: ../m", "prepare.source is '../m': expected mnist or a"),
         ("seed: 42", "sead: 42", "prepare.sead is not a parameter: its value is 42, expected one"),
-        ("evaluate:", "evaluation:", "evaluate is missing: expected a mapping with the keys batch"),
+        ("evaluate:", "evaluation:", "evaluate is missing: expected a mapping with the keys calib"),
         (
             PARAMS_TEXT,
             "",
@@ -58,7 +58,10 @@ def test_a_float_as_dvc_writes_it_is_a_float(tmp_path: Path) -> None:
         (PARAMS_TEXT, "\0", "is not YAML"),
         (PARAMS_TEXT, "[" * 5000, "is not YAML"),
         ("epochs: 3", "epochs: 2024-13-01", "is not YAML (month must be in 1..12)"),
-        ("epochs: 3", "epochs: 3\n  epochs: 4", "is not YAML (epochs stands twice"),
+        ("epochs: 3", "epochs: 3\n  epochs: 4", 'found duplicate key "epochs"'),
+        ("epochs: 3", 'epochs: !!int ""', "is not YAML (string index out of range)"),
+        ("epochs: 3", "epochs: yes", "train.epochs is 'yes': expected an integer"),
+        ("epochs: 3", "epochs: 1:30", "train.epochs is '1:30': expected an integer"),
         ("epochs: 3", "1: 2", "train[1] is not a parameter"),
         ("accuracy: 0.98", "accuracy: high", "gate.floors.accuracy is 'high': expected a number"),
         ("accuracy: 0.98", "accuracy: .nan", "gate.floors.accuracy is nan: expected a number"),
@@ -106,14 +109,14 @@ def test_a_network_that_leaves_no_pixels_is_refused(
 ) -> None:
     layers = [ConvolutionParams.model_validate(convolution) for convolution in convolutions]
     with pytest.raises(InputError, match=complaint):
-        check_image_fits(with_convolutions(layers), 28, 28)
+        check_image_size(with_convolutions(layers), 28, 28)
 
 
 def test_a_network_that_uses_the_last_pixel_fits() -> None:
     layer = ConvolutionParams(filters=1, kernel_size=3, pool_size=26)
-    check_image_fits(with_convolutions([layer]), 28, 28)
+    check_image_size(with_convolutions([layer]), 28, 28)
 
 
 def test_a_shift_that_leaves_nothing_is_refused() -> None:
     with pytest.raises(InputError, match=r"train.translation is 1.0: expected less than 1"):
-        check_image_fits(PARAMS, 1, 28)
+        check_image_size(PARAMS, 1, 28)

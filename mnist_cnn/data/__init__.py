@@ -1,0 +1,1 @@
+"""Datasets: MNIST or the user's own, checked, split and stored as arrays."""

@@ -1,0 +1,168 @@
+"""The format of the prepared arrays, `data/prepared/*.npz`."""
+
+import io
+import math
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_cnn.data.images import Images, StoredArray
+from mnist_cnn.errors import InputError, describe_exception
+from mnist_cnn.files import reproducible_zip_entry, write_atomically
+
+DIGITS = np.array(list("0123456789"))  # MNIST's classes
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class Arrays(NamedTuple):
+    """Images float32 [N, H, W, C] in [0, 1]; labels int64 [N] in [0, K); classes: the K names that
+    the labels number, as text of a fixed width."""
+
+    images: Images
+    labels: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.str_] = DIGITS
+
+
+def write_arrays(
+    path: Path,
+    images: Iterable[Images],
+    labels: npt.NDArray[np.int64],
+    classes: npt.NDArray[np.str_] = DIGITS,
+) -> None:
+    """Write `Arrays` atomically to an `.npz` whose bytes depend on nothing else. The images come in
+    chunks [n, H, W, C], so that they needn't fit in memory.
+
+    Stored, not compressed: the three files of MNIST together, median of 3 on an AMD EPYC, are
+
+        stored      220 MB    write 0.18 s    read 0.11 s    MD5 0.31 s
+        compressed   18 MB    write 2.14 s    read 0.69 s    MD5 0.03 s
+
+    and compressed bytes would differ between the zlib versions that Python is built with.
+
+    Raises:
+        InputError: the file can't be written.
+    """
+    with write_atomically(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        _write_array(archive, "images", len(labels), iter(images))
+        _write_array(archive, "labels", len(labels), iter([labels]))
+        _write_array(archive, "classes", len(classes), iter([classes]))
+
+
+def _write_array(
+    archive: zipfile.ZipFile, name: str, length: int, chunks: Iterator[Images]
+) -> None:
+    first = np.ascontiguousarray(next(chunks))
+    description = np.lib.format.header_data_from_array_1_0(first)
+    description["shape"] = (length, *first.shape[1:])
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, description)
+    size = len(header.getvalue()) + length * first[:1].nbytes
+    # Python before 3.11.4 writes other, invalid headers if zip64 is forced on a small entry
+    # (https://github.com/python/cpython/issues/103861).
+    large = size > zipfile.ZIP64_LIMIT
+    entry = reproducible_zip_entry(f"{name}.npy")
+    with archive.open(entry, "w", force_zip64=large) as file:
+        file.write(header.getvalue())
+        for chunk in chain([first], chunks):
+            file.write(np.ascontiguousarray(chunk).data)
+
+
+def read_arrays(path: Path) -> Arrays:
+    """Read an `.npz` that `write_arrays` wrote and check the whole contract. The images stay in the
+    file and are read when they are used.
+
+    Raises:
+        InputError: the file is missing, damaged or not such an archive; or its arrays have the
+            wrong name, dtype or shape, a value out of range, or no images.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            images = _check_array(archive, "images", np.float32, 4)
+            labels = _read_array(archive, "labels", np.int64)
+            classes = _read_array(archive, "classes", np.str_)
+            low, high = _value_range(archive, images.dtype)
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images but {len(labels)} labels")
+        if not (low >= 0 and high <= 1):  # also where they are NaN
+            raise ValueError(f"images lie in [{low}, {high}]")
+        if labels.min() < 0 or labels.max() >= len(classes):
+            raise ValueError(
+                f"labels lie in [{labels.min()}, {labels.max()}], classes are {len(classes)}"
+            )
+        return Arrays(images, labels, classes)
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} is not usable ({describe_exception(error)}): expected images float32 "
+            "[N, H, W, C] in [0, 1], labels int64 [N] from 0 to K - 1 and classes, their K names; "
+            "recreate it with `dvc repro --force prepare`"
+        ) from error
+
+
+def read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """The shape and dtype of an array in an `.npz` and the byte its values start at, read before
+    anything is allocated for it.
+
+    Raises:
+        ValueError: the header doesn't match the size of the entry, or the values aren't in C order.
+    """
+    entry = archive.getinfo(f"{name}.npy")
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"{name} have the array format {version}")
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{name} are Python objects")
+    if start + dtype.itemsize * int(np.prod(shape, dtype=object)) != entry.file_size:
+        raise ValueError(f"{name} are truncated")
+    if fortran_order and len(shape) > 1:
+        raise ValueError(f"{name} are in Fortran order; save `numpy.ascontiguousarray({name})`")
+    return shape, dtype, start
+
+
+def _check_array(
+    archive: zipfile.ZipFile, name: str, dtype: type[np.generic], ndim: int
+) -> StoredArray:
+    path = Path(str(archive.filename))
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} are compressed")
+    shape, found, start = read_header(archive, name)
+    if found.type != dtype or not found.isnative or len(shape) != ndim:
+        raise ValueError(f"{name} are {found} {list(shape)}")
+    if not entry.file_size == entry.compress_size < path.stat().st_size:
+        raise ValueError(f"{name} are truncated")
+    if not math.prod(shape):
+        raise ValueError(f"{name} are empty, {list(shape)}")
+    with path.open("rb") as file:  # the entry's header ends with a name and an extra field
+        file.seek(entry.header_offset + 26)
+        start += entry.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+    return StoredArray(path, start, shape, found)
+
+
+def _read_array(archive: zipfile.ZipFile, name: str, dtype: type[Scalar]) -> npt.NDArray[Scalar]:
+    _check_array(archive, name, dtype, 1)
+    with archive.open(f"{name}.npy") as file:
+        array: npt.NDArray[Scalar] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _value_range(archive: zipfile.ZipFile, dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Read all images through the archive, which verifies their checksum at the end."""
+    _, _, start = read_header(archive, "images")
+    ranges = []
+    with archive.open("images.npy") as file:
+        file.read(start)
+        while chunk := file.read(2**20):
+            values = np.frombuffer(chunk, dtype)
+            ranges.append((values.min(), values.max()))
+    lows, highs = zip(*ranges, strict=True)
+    return np.min(lows), np.max(highs)

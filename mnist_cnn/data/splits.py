@@ -1,0 +1,143 @@
+"""Split a dataset into training, validation and test images, and report what is in them."""
+
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from tqdm import tqdm
+
+from mnist_cnn.data.images import Images, iterate_chunks
+from mnist_cnn.data.mnist import Dataset
+from mnist_cnn.errors import InputError
+from mnist_cnn.params import PARAMS_PATH, PrepareParams
+
+
+class Split(NamedTuple):
+    """Some of a dataset's images: their `indices` into `images`, uint8 [N, H, W] or [N, H, W, C] in
+    [0, 255], and their `labels`, integers in [0, K)."""
+
+    images: Images
+    indices: npt.NDArray[np.integer]
+    labels: npt.NDArray[np.integer]
+
+    def select(self, mask: npt.NDArray[np.bool_]) -> "Split":
+        return Split(self.images, self.indices[mask], self.labels[mask])
+
+    def chunks(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """The images in chunks of about a megabyte, with a progress bar on a terminal."""
+        count = len(self.indices)
+        with tqdm(total=count, unit="image", delay=1, leave=False, disable=None) as bar:
+            for chunk in iterate_chunks(self.images, self.indices):
+                yield chunk
+                bar.update(len(chunk))
+
+
+def split_dataset(dataset: Dataset, params: PrepareParams) -> tuple[dict[str, Split], pd.DataFrame]:
+    """The splits `train`, `validation` and `test`, and a report with one row per class.
+
+    A dataset without test images gives up `test_split` of each class for them. The report has the
+    columns `label, class`, the number of images in each split, and what `count_suspect_images`
+    counts.
+
+    Raises:
+        InputError: a split would take all images of some class, or none.
+    """
+    images, labels, test_images, test_labels, classes = dataset
+    train = Split(images, np.arange(len(labels)), labels)
+    test = Split(test_images, np.arange(len(test_labels)), test_labels)
+    if not len(test_labels):
+        held_out = hold_out(labels, classes, params, "test_split")
+        train, test = train.select(~held_out), train.select(held_out)
+    suspects, leaked = count_suspect_images(train, test, len(classes))
+    if params.remove_leaked:
+        train = train.select(~leaked)
+    held_out = hold_out(train.labels, classes, params, "validation_split")
+    splits = {
+        "train": train.select(~held_out),
+        "validation": train.select(held_out),
+        "test": test,
+    }
+    sizes = {
+        name: np.bincount(split.labels, minlength=len(classes)) for name, split in splits.items()
+    }
+    report = pd.DataFrame({"label": range(len(classes)), "class": classes} | sizes)
+    return splits, report.join(suspects)
+
+
+def hold_out(
+    labels: npt.NDArray[np.integer], classes: npt.NDArray[np.str_], params: PrepareParams, name: str
+) -> npt.NDArray[np.bool_]:
+    """Draw the share of each class that the parameter `name` gives: bool [N], True where drawn.
+
+    Raises:
+        InputError: that share is all images of some class, or none.
+    """
+    share = getattr(params, name)
+    drawn = stratified_sample(labels, share, params.seed)
+    total = np.bincount(labels, minlength=len(classes))
+    count = np.bincount(labels[drawn], minlength=len(classes))
+    if (unusable := np.flatnonzero((count == 0) | (count == total))).size:
+        label = unusable[0]
+        raise InputError(
+            f"{PARAMS_PATH}: prepare.{name} is {share}: of the {total[label]} images of class "
+            f"{classes[label]} it holds out {count[label]}; expected some, but not all"
+        )
+    return drawn
+
+
+def stratified_sample(
+    labels: npt.NDArray[np.integer], share: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Draw `share` of each class at random: bool [N], True where drawn."""
+    drawn = pd.Series(labels).groupby(labels).sample(frac=share, random_state=seed)
+    mask = np.zeros(len(labels), dtype=np.bool_)
+    mask[drawn.index] = True
+    return mask
+
+
+def count_suspect_images(
+    train: Split, test: Split, class_count: int
+) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
+    """Count suspect images of each class, a row per class, and say which of the N training images
+    are also in the test set, pixel by pixel: bool [N]. Training images include those that will be
+    held out for validation.
+
+    - `duplicates`: training images that repeat an earlier one
+    - `contradictions`: those of them whose label differs from every earlier one's
+    - `leaked_images`: training images that are also in the test set
+    - `constant_images`: images of either set with the same value in all pixels
+    """
+    digests, constant = _digest_images(train)
+    test_digests, test_constant = _digest_images(test)
+    labelled = pd.DataFrame({"image": digests, "label": train.labels})
+    duplicated = labelled["image"].duplicated()
+    leaked = labelled["image"].isin(test_digests)
+    suspects = {
+        "duplicates": train.labels[duplicated],
+        "contradictions": train.labels[duplicated & ~labelled.duplicated()],
+        "leaked_images": train.labels[leaked],
+        "constant_images": np.concatenate([train.labels[constant], test.labels[test_constant]]),
+    }
+    counts = {name: np.bincount(labels, minlength=class_count) for name, labels in suspects.items()}
+    return pd.DataFrame(counts), leaked.to_numpy()
+
+
+def _digest_images(split: Split) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
+    """A 64-bit digest of each image's pixels (the chance that any two different images among a
+    million share one is 3 in 100 million), and whether all its pixels have the same value."""
+    digests, constant = [], []
+    for chunk in split.chunks():
+        images = chunk.reshape(len(chunk), -1)
+        content = b"".join(blake2b(image.data, digest_size=8).digest() for image in images)
+        digests.append(np.frombuffer(content, np.uint64))
+        constant.append(np.ptp(images, axis=1) == 0)
+    return np.concatenate(digests), np.concatenate(constant)
+
+
+def normalize(images: Images) -> npt.NDArray[np.float32]:
+    """Images uint8 [N, H, W] or [N, H, W, C] in [0, 255] to float32 [N, H, W, C] in [0, 1]."""
+    channels = np.asarray(images).reshape(*images.shape[:3], -1)
+    return channels.astype(np.float32) / np.float32(255)

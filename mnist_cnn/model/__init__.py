@@ -1,0 +1,1 @@
+"""The network and the file formats it is saved in."""

@@ -1,0 +1,140 @@
+"""The formats a model is saved in, and models read from any of them.
+
+Importing this doesn't import TensorFlow. Only writing does, and reading Keras and SavedModel files.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mnist_cnn.data.images import Images
+from mnist_cnn.errors import InputError, describe_exception, suppress_stderr
+from mnist_cnn.files import sha256
+from mnist_cnn.model.formats import keras, litert, onnx, saved_model
+from mnist_cnn.model.formats.base import BatchModel, BatchPredictions, Format, ImageBatch
+
+Model = Callable[[Images], BatchPredictions]
+
+FORMATS = {
+    "keras": Format(Path("models/model.keras"), keras.write, keras.read),
+    "onnx": Format(Path("models/model.onnx"), onnx.write, onnx.read),
+    "litert": Format(Path("models/model.tflite"), litert.write, litert.read),
+    "litert_int8": Format(Path("models/model_int8.tflite"), litert.write_int8, litert.read),
+    "saved_model": Format(Path("models/saved_model"), saved_model.write, saved_model.read),
+}
+CHECKSUMS = "SHA256SUMS"
+BATCH_SIZE = 1000
+
+
+def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10) -> Model:
+    """Load the model in a `.keras`, `.onnx` or `.tflite` file or a SavedModel folder: a function
+    from images float32 [N, *image_shape] in [0, 1] to probabilities float32 [N, classes]. The
+    defaults are MNIST's.
+
+    If CHECKSUMS next to a file lists it, its checksum is verified first.
+
+    Raises:
+        InputError: the model is missing, damaged, fails its checksum, or was made for other images
+            or classes.
+    """
+    readers = {path.suffix: read for path, _, read in FORMATS.values()}
+    suffix = "" if path.is_dir() else path.suffix
+    if suffix not in readers or not path.name:
+        raise InputError(
+            f"{path} is not a model: expected a SavedModel folder or a file that ends in "
+            f"{', '.join(filter(None, readers))}"
+        )
+    if not path.exists():
+        raise InputError(f"{path} does not exist: `dvc repro` creates models/model.onnx")
+    _verify_checksum(path)
+    try:
+        with suppress_stderr():
+            shape, model = readers[suffix](path)
+            if shape != image_shape:
+                raise ValueError(f"it takes images {list(shape)}")
+            probabilities = model(np.zeros((1, *image_shape), np.float32))
+        if probabilities.shape != (1, classes):
+            raise ValueError(f"it gives {probabilities.shape[-1]} probabilities")
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        raise InputError(
+            f"{path} is not usable ({describe_exception(error)}): expected a model that takes "
+            f"images {list(image_shape)} and gives {classes} probabilities; recreate it with "
+            "`dvc repro`"
+        ) from error
+    return _in_batches(model)
+
+
+def _in_batches(model: BatchModel) -> Model:
+    def predict(images: Images) -> BatchPredictions:
+        starts = range(0, len(images), BATCH_SIZE)
+        return np.concatenate([model(images[start : start + BATCH_SIZE]) for start in starts])
+
+    return predict
+
+
+def _verify_checksum(path: Path) -> None:
+    checksums = path.parent / CHECKSUMS
+    try:
+        lines = checksums.read_text(encoding="utf-8").splitlines() if checksums.exists() else []
+    except (OSError, UnicodeError) as error:
+        raise InputError(
+            f"{checksums} cannot be read ({describe_exception(error)}): expected a line "
+            "`CHECKSUM  FILE` per file; recreate it with `dvc repro --force export`"
+        ) from error
+    for number, line in enumerate(lines, start=1):
+        entry = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
+        if not entry:
+            raise InputError(
+                f"{checksums}: line {number} is malformed: expected `CHECKSUM  FILE`; recreate it "
+                "with `dvc repro --force export`"
+            )
+        checksum, name = entry.groups()
+        if name == path.name and sha256(path) != checksum:
+            raise InputError(
+                f"{path} does not match its checksum in {checksums}: recreate both with "
+                "`dvc repro --force export`"
+            )
+
+
+def check_network(probabilities: BatchPredictions) -> None:
+    """Check that a network learned something, given its probabilities float32 [N, classes] for
+    several images. LiteRT can't load the 8-bit version of a network that didn't.
+
+    Raises:
+        InputError: a probability isn't finite, or they are the same for all images.
+    """
+    if not np.isfinite(probabilities).all():
+        problem = "gives probabilities that are not finite numbers"
+    elif (probabilities == probabilities[0]).all():
+        problem = "learned nothing and gives all images the same probabilities"
+    else:
+        return
+    raise InputError(
+        f"{FORMATS['keras'].path} {problem}: expected some that depend on the image; lower "
+        "train.learning_rate in params.yaml"
+    )
+
+
+def check_conversion(
+    name: str, path: Path, images: ImageBatch, expected: BatchPredictions, tolerance: float
+) -> None:
+    """Compare the model of format `name` in `path` with the network it was converted from, whose
+    probabilities for `images` float32 [N, H, W, C] in [0, 1] are `expected` float32 [N, classes].
+
+    Raises:
+        InputError: some probability differs by more than `tolerance`.
+    """
+    with suppress_stderr():
+        _, model = FORMATS[name].read(path)
+        probabilities = _in_batches(model)(images)
+    difference = float(np.abs(probabilities - expected).max())
+    if not difference <= tolerance:  # also if it is NaN
+        raise InputError(
+            f"{FORMATS[name].path} and {FORMATS['keras'].path} differ by up to {difference:.2g} in "
+            f"a probability: expected at most {tolerance:g}; the conversion is wrong, so use the "
+            "package versions in requirements.txt"
+        )

@@ -1,0 +1,50 @@
+"""LiteRT (TensorFlow Lite), for phones and small devices: `.tflite`, float or 8-bit."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mnist_cnn.model.formats.base import BatchModel, BatchPredictions, ImageBatch, Network
+
+
+def write(network: Network, path: Path, _samples: ImageBatch | None = None) -> None:
+    """Write a LiteRT file: float32 [N, H, W, C] to float32 [N, classes]."""
+    _export(network, path)
+
+
+def write_int8(network: Network, path: Path, samples: ImageBatch) -> None:
+    """Write a LiteRT file with 8-bit integer weights and arithmetic (Jacob et al. 2017,
+    https://arxiv.org/abs/1712.05877), scaled to the values that `samples` produce; input and output
+    stay float32."""
+    from mnist_cnn.model.backend import tf
+
+    def one_by_one() -> Iterator[list[ImageBatch]]:
+        for sample in samples:
+            yield [sample[np.newaxis]]
+
+    optimizations = [tf.lite.Optimize.DEFAULT]
+    _export(network, path, optimizations=optimizations, representative_dataset=one_by_one)
+
+
+def _export(network: Network, path: Path, **options: object) -> None:
+    from mnist_cnn.model.backend import tf
+
+    signature = tf.TensorSpec(network.input_shape, tf.float32, name="images")
+    network.export(path, format="litert", verbose=False, input_signature=[signature], **options)
+
+
+def read(path: Path) -> tuple[tuple[int, ...], BatchModel]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def model(images: ImageBatch) -> BatchPredictions:
+        interpreter.resize_tensor_input(source["index"], images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(source["index"], images)
+        interpreter.invoke()
+        return np.array(interpreter.get_tensor(target["index"]))
+
+    return tuple(source["shape"][1:].tolist()), model

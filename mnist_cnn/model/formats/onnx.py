@@ -1,0 +1,73 @@
+"""ONNX, for ONNX Runtime and others: `.onnx`."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from mnist_cnn.model.formats.base import BatchModel, BatchPredictions, ImageBatch, Network
+
+
+def write(network: Network, path: Path, _samples: ImageBatch | None = None) -> None:
+    """Write an ONNX file: `images` float32 [N, H, W, C] to `probabilities` float32 [N, classes].
+
+    tf2onnx names values and the graph's origin by counters that depend on what the process did
+    before, which also changes the order of the weights. Here names and weights follow the order of
+    the nodes, and the origin is left out.
+    """
+    import onnx
+
+    from mnist_cnn.model.backend import tf
+
+    network = _with_fixed_flatten(network)
+    signature = tf.TensorSpec(network.input_shape, tf.float32, name="images")
+    network.export(path, format="onnx", verbose=False, input_signature=[signature])
+    model = onnx.load(path)
+    graph = model.graph
+    names = {graph.input[0].name: "images", graph.output[0].name: "probabilities"}
+    for node in graph.node:
+        for name in (*node.input, *node.output):
+            names.setdefault(name, f"value_{len(names)}")
+    for number, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{number}"
+        node.input[:] = [names[name] for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+    for value in (*graph.initializer, *graph.input, *graph.output):
+        value.name = names[value.name]
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    graph.initializer.sort(key=lambda weights: weights.name)
+    del graph.value_info[:]
+    graph.ClearField("doc_string")
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _with_fixed_flatten(network: Network) -> Network:
+    """Replace Keras' Flatten, which asks for the number of images: whether tf2onnx folds that away
+    depends on Python's hash seed."""
+    from mnist_cnn.model.backend import keras, tf
+
+    layers = [
+        keras.layers.Lambda(partial(tf.reshape, shape=(-1, *layer.output.shape[1:])))
+        if isinstance(layer, keras.layers.Flatten)
+        else layer
+        for layer in network.layers
+    ]
+    return keras.Sequential([keras.Input(network.input_shape[1:]), *layers])
+
+
+def read(path: Path) -> tuple[tuple[int, ...], BatchModel]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (source,) = session.get_inputs()
+
+    def model(images: ImageBatch) -> BatchPredictions:
+        (probabilities,) = session.run(None, {source.name: images})
+        return np.asarray(probabilities)
+
+    return tuple(source.shape[1:]), model

@@ -1,0 +1,146 @@
+"""`python -m mnist_cnn.reading.demo`: serve a page to draw digits on or drop pictures of them.
+
+It serves this machine alone, on the loopback address, and the page loads nothing from elsewhere.
+The page, demo.html, posts a picture and gets the answer of `Server.read` as JSON.
+"""
+
+import argparse
+import base64
+import contextlib
+import io
+import json
+import os
+import sys
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingTCPServer
+from threading import Lock, Semaphore
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mnist_cnn.errors import InputError, describe_exception, report_errors
+from mnist_cnn.model.formats import Model, load_model
+from mnist_cnn.reading.pictures import Grey, find_digits
+from mnist_cnn.reading.predict import add_model_option, describe_answers
+
+HOST, PORT = "127.0.0.1", 8000
+PAGE = Path(__file__).with_suffix(".html")
+MAX_BYTES = 20_000_000
+MAX_PICTURES = 2  # at once; one of 100 megapixels takes up to 1.5 GB
+MAX_WAIT = 1  # seconds
+
+
+@report_errors
+def main() -> None:
+    arguments = _parse_arguments()
+    model = load_model(arguments.model)
+    try:
+        server = Server(arguments.port, model)
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"port {arguments.port} cannot be used ({describe_exception(error)}): stop the program "
+            "that uses it, or choose another with --port"
+        ) from error
+    with server, contextlib.suppress(KeyboardInterrupt):
+        print(f"http://{HOST}:{server.server_address[1]}/  (Ctrl-C to quit)", flush=True)
+        server.serve_forever()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: "Server"
+    timeout = 60  # seconds until an idle connection is closed
+
+    def do_GET(self) -> None:
+        if self.path == "/":
+            self._send("text/html; charset=utf-8", PAGE.read_bytes())
+        else:
+            self.send_error(404)
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            self.send_error(411)
+            return
+        try:
+            content = self._receive(int(length))
+            answer = self.server.read(content, self.path.endswith("?multiple=true"))
+        except InputError as error:
+            answer = {"digits": [], "error": str(error)}
+        self._send("application/json", json.dumps(answer).encode())
+
+    def _receive(self, length: int) -> bytes:
+        if length <= MAX_BYTES:
+            return self.rfile.read(length)
+        while length > 0 and (chunk := self.rfile.read(min(length, 1 << 16))):
+            length -= len(chunk)  # browsers read the answer only after sending everything
+        raise InputError(f"it has more than {MAX_BYTES // 10**6} MB: reduce it")
+
+    def _send(self, content_type: str, content: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass  # a line for every stroke would bury the errors
+
+
+class Server(ThreadingTCPServer):
+    daemon_threads = True  # Ctrl-C doesn't wait for clients
+    allow_reuse_address = os.name == "posix"  # on Windows, it lets two servers share a port
+
+    def __init__(self, port: int, model: Model) -> None:
+        super().__init__((HOST, port), Handler)
+        self.model = model
+        self.model_lock = Lock()  # LiteRT interpreters are not thread-safe
+        self.free = Semaphore(MAX_PICTURES)
+
+    def read(self, content: bytes, multiple: bool) -> dict[str, Any]:
+        """Read the picture in a file's `content`. Each of the `digits` has what
+        `predict --format json` prints, its `probabilities`, and the `image` the network saw as a
+        PNG in a data URL; `error` is None.
+
+        Raises:
+            InputError: the picture can't be read, or others still occupy the server after MAX_WAIT.
+        """
+        if not self.free.acquire(timeout=MAX_WAIT):
+            raise InputError("the demo is busy with other pictures: try again in a few seconds")
+        try:
+            digits = find_digits(io.BytesIO(content), multiple)
+            images = np.stack([digit.image for digit in digits])
+            with self.model_lock:
+                probabilities = self.model(images)
+        finally:
+            self.free.release()
+        answers = describe_answers(digits, probabilities)
+        for answer, image, row in zip(answers, images, probabilities, strict=True):
+            answer["probabilities"] = [round(float(probability), 4) for probability in row]
+            answer["image"] = _data_url(image)
+        return {"digits": answers, "error": None}
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # the page was just closed
+            super().handle_error(request, client_address)
+
+
+def _data_url(image: Grey) -> str:
+    file = io.BytesIO()
+    Image.fromarray((255 * image[..., 0]).round().astype(np.uint8)).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m mnist_cnn.reading.demo",
+        description="Serve a page to draw digits on, for this machine only.",
+    )
+    add_model_option(parser)
+    parser.add_argument("--port", type=int, default=PORT, help="(%(default)s); 0: any free one")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Fit and calibrate the network, on one machine or several."""

@@ -1,0 +1,78 @@
+"""The state of a training, saved so that an interrupted one can resume."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from mnist_cnn.files import sha256, write_atomically
+
+History = list[dict[str, float]]
+
+
+class Checkpoint(NamedTuple):
+    """A file with the state of a training after its last completed epoch. The `key` identifies the
+    training: the state of a different one is ignored."""
+
+    path: Path
+    key: str
+
+    def save(self, variables: Sequence[Any], history: History) -> None:
+        """Write the values of the Keras `variables` and the epochs so far, atomically.
+
+        Raises:
+            InputError: the file can't be written.
+        """
+        content: dict[str, Any] = {"key": self.key, "history": json.dumps(history)}
+        content |= {f"variable_{i}": np.asarray(value) for i, value in enumerate(variables)}
+        with write_atomically(self.path) as partial, partial.open("wb") as file:
+            np.savez(file, **content)
+
+    def history(self) -> History:
+        """The saved epochs, none without a usable file of this training."""
+        return self._load(0)[1]
+
+    def restore(self, variables: Sequence[Any]) -> History:
+        """Set the `variables` to the saved values and return the saved epochs. Without a usable
+        file of this training, change nothing and return no epochs."""
+        values, history = self._load(len(variables))
+        for variable, value in zip(variables, values, strict=False):
+            variable.assign(value)
+        return history
+
+    def _load(self, variables: int) -> tuple[list[Any], History]:
+        try:
+            with np.load(self.path, allow_pickle=False) as saved:
+                if str(saved["key"]) != self.key:
+                    return [], []
+                values = [saved[f"variable_{i}"] for i in range(variables)]
+                return values, json.loads(str(saved["history"]))
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+            return [], []
+
+
+def stage_key(name: str) -> str:
+    """A SHA-256 of everything that makes DVC run the stage `name` again: its definition in
+    `dvc.yaml`, its parameters and the content of its dependencies."""
+    stage = yaml.safe_load(Path("dvc.yaml").read_bytes())["stages"][name]
+    params = yaml.safe_load(Path("params.yaml").read_bytes())
+    files = [file for dependency in stage["deps"] for file in _files(Path(dependency))]
+    reasons = [
+        stage,
+        [params[section] for section in stage["params"]],
+        [[file.as_posix(), sha256(file)] for file in files],
+    ]
+    return hashlib.sha256(json.dumps(reasons).encode()).hexdigest()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        files = (file for file in sorted(path.rglob("*")) if file.is_file())
+        yield from (file for file in files if "__pycache__" not in file.parts)
+    else:
+        yield path

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from mnist_cnn.data.mnist import Dataset
+from mnist_cnn.data.splits import hold_out, normalize, split_dataset, stratified_sample
+from mnist_cnn.errors import InputError
+from tests.helpers import PARAMS
+
+LABELS = np.repeat(np.arange(10, dtype=np.uint8), 50)
+
+
+def test_each_class_gives_the_same_share() -> None:
+    drawn = stratified_sample(LABELS, share=0.1, seed=1)
+    assert np.bincount(LABELS[drawn]).tolist() == [5] * 10
+
+
+def test_the_seed_decides_who_is_drawn() -> None:
+    first, again, other = (stratified_sample(LABELS, 0.1, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_normalize_maps_bytes_to_fractions() -> None:
+    images = normalize(np.array([[[0, 51], [102, 255]]], dtype=np.uint8))
+    assert images.shape == (1, 2, 2, 1)
+    assert images.dtype == np.float32
+    np.testing.assert_allclose(images.ravel(), [0, 0.2, 0.4, 1], rtol=1e-7)
+
+
+def test_a_class_that_is_held_out_whole_or_not_at_all_is_named() -> None:
+    names = np.array(["ape", "cow"])
+    params = PARAMS.prepare.model_copy(update={"validation_split": 0.1})
+    with pytest.raises(
+        InputError,
+        match=r"prepare.validation_split is 0.1: of the 4 images of class cow it holds out 0; exp",
+    ):
+        hold_out(np.repeat([0, 1], [50, 4]), names, params, "validation_split")
+    with pytest.raises(InputError, match="of the 0 images of class cow it holds out 0"):
+        hold_out(np.zeros(50, np.int64), names, params, "validation_split")
+
+
+@pytest.fixture
+def spoiled() -> Dataset:
+    """Twenty training and four test images, with every problem that the report counts."""
+    images = np.random.default_rng(0).integers(0, 256, (24, 2, 3, 3), dtype=np.uint8)
+    labels = np.arange(24) % 2
+    images[[2, 5]] = images[0]  # one of the same class, one of the other
+    images[[7, 9]] = images[1]
+    images[[3, 20]] = 0
+    images[21:23] = images[10:12]  # in both sets
+    names = np.array(["ape", "cow"])
+    return Dataset(images[:20], labels[:20], images[20:], labels[20:], names)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_suspect_images_are_counted_and_leaked_ones_removed_on_demand(
+    spoiled: Dataset, removed: bool
+) -> None:
+    params = {"remove_leaked": removed, "validation_split": 0.2}
+    splits, report = split_dataset(spoiled, PARAMS.prepare.model_copy(update=params))
+    assert report.drop(columns=["train", "validation", "test"]).to_dict("records") == [
+        {
+            "label": 0,
+            "class": "ape",
+            "duplicates": 1,
+            "contradictions": 0,
+            "leaked_images": 1,
+            "constant_images": 1,
+        },
+        {
+            "label": 1,
+            "class": "cow",
+            "duplicates": 3,
+            "contradictions": 1,
+            "leaked_images": 2,
+            "constant_images": 1,
+        },
+    ]
+    for name, split in splits.items():
+        assert report[name].tolist() == np.bincount(split.labels).tolist()
+    used = np.concatenate([splits["train"].indices, splits["validation"].indices])
+    leaked = [3, 10, 11]
+    assert sorted(used) == [i for i in range(20) if not (removed and i in leaked)]
+    assert splits["test"].indices.tolist() == [0, 1, 2, 3]

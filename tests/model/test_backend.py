@@ -1,0 +1,87 @@
+"""TensorFlow is configured and imported in one place."""
+
+import ast
+import sys
+from pathlib import Path
+
+from tests.helpers import ROOT, run, succeed
+
+BACKEND = Path("mnist_cnn/model/backend.py")
+SAVED_MODEL = Path("mnist_cnn/model/formats/saved_model.py")
+UNSET = {"TF_ENABLE_ONEDNN_OPTS": "0", "ONEDNN_MAX_CPU_ISA": "DEFAULT"}
+
+
+def imports(path: Path) -> list[str]:
+    """The modules that a file imports, in the order of its lines."""
+    names = []
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            names += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append((node.lineno, node.module or ""))
+    return [name for _, name in sorted(names)]
+
+
+def test_no_other_module_imports_tensorflow_or_keras() -> None:
+    found = {}
+    for folder in ("mnist_cnn", "stages"):
+        for file in (ROOT / folder).rglob("*.py"):
+            path = file.relative_to(ROOT)
+            names = [
+                name for name in imports(path) if name.split(".")[0] in ("keras", "tensorflow")
+            ]
+            if names:
+                found[path] = names
+    assert found.pop(BACKEND) == ["keras", "tensorflow"]
+    # Submodules, after the backend was imported.
+    names = found.pop(SAVED_MODEL)
+    assert all(name.startswith("tensorflow.") for name in names)
+    order = imports(SAVED_MODEL)
+    assert order.index("mnist_cnn.model.backend") < min(map(order.index, names))
+    assert not found
+
+
+def test_training_on_its_own_is_configured_and_keras_is_complete() -> None:
+    code = """if True:
+        import os
+        import mnist_cnn.training.fit
+        from mnist_cnn.model.backend import keras, tf
+        import numpy as np
+        from tensorflow.python.framework.config import is_op_determinism_enabled
+
+        assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
+        assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+        assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+        assert is_op_determinism_enabled()
+        images = np.zeros((4, 8, 8, 1))
+        keras.visualization.plot_image_gallery(images, rows=2, cols=2, show=False)
+    """
+    succeed(ROOT, sys.executable, "-c", code, **UNSET)
+
+
+def test_formats_import_tensorflow_when_they_need_it_and_configured() -> None:
+    code = """if True:
+        import os, sys
+        from pathlib import Path
+        from mnist_cnn.model.formats import FORMATS
+        assert "tensorflow" not in sys.modules
+        try:
+            FORMATS["saved_model"].read(Path("missing"))
+        except OSError:
+            pass
+        assert "tensorflow" in sys.modules
+        assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
+        assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    """
+    succeed(ROOT, sys.executable, "-c", code, **UNSET)
+
+
+def test_tensorflow_imported_earlier_with_other_settings_is_an_error() -> None:
+    code = "import tensorflow; import mnist_cnn.training.fit"
+    done = run(ROOT, sys.executable, "-c", code, **UNSET)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: TensorFlow was imported before mnist_cnn.model.backend and without its "
+        "settings, so results would differ: import mnist_cnn.model.backend first, or set "
+        "TF_ENABLE_ONEDNN_OPTS=1 ONEDNN_MAX_CPU_ISA=AVX2 before Python starts"
+    )

@@ -1,0 +1,71 @@
+"""The hosted workflow: its own commands, run here."""
+
+import os
+import re
+from pathlib import Path
+
+import yaml
+
+from tests.helpers import ROOT, commit_all, run, succeed
+from tests.test_gate import misread
+
+WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+CHECKOUT, *STEPS = WORKFLOW["jobs"]["check"]["steps"]
+COMMANDS = {step["name"]: step["run"] for step in STEPS if "run" in step}
+SHELL = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")
+
+
+def test_a_pull_request_gets_its_report(pipeline: Path, tmp_path: Path) -> None:
+    """A pull request to a branch whose model is better than the latest release, in a fresh clone:
+    its own model is as good as the release."""
+    base = tmp_path / "base"
+    succeed(tmp_path, "git", "clone", "--quiet", str(pipeline), str(base))
+    succeed(base, "git", "tag", "v1.0")
+    misread(base, -30)
+    commit_all(base)
+    succeed(base, "git", "revert", "--no-edit", "HEAD")
+
+    depth = CHECKOUT["with"]["fetch-depth"]  # 0: all commits and tags
+    options = ["--depth", str(depth), "--no-tags"] if depth else []
+    runner = tmp_path / "runner"
+    succeed(tmp_path, "git", "clone", "--quiet", *options, f"file://{base}", str(runner))
+    (runner / ".dvc/cache").symlink_to(pipeline / ".dvc/cache")
+    (runner / ".venv").symlink_to(ROOT / ".venv")
+    misread(runner, -5)  # results that were made up: the workflow computes its own
+    summary = tmp_path / "summary.md"
+    environment = {"PATH": os.defpath, "BASELINE": "HEAD^1", "GITHUB_STEP_SUMMARY": str(summary)}
+
+    def run_step(name: str) -> int:
+        return run(runner, *SHELL, COMMANDS[name], **environment).returncode
+
+    codes = {name: run_step(name) for name, command in COMMANDS.items() if command[:4] != "make"}
+    assert codes == {
+        "Check out what the cache has": 0,
+        "Evaluate": 0,
+        "Check the metrics": 1,
+        "Summarize": 0,
+        "Draw the plots": 0,
+    }
+    assert not succeed(runner, "git", "status", "--porcelain", "--untracked-files=no")
+
+    printed = summary.read_text()
+    assert printed.startswith("## Metric check: fail (no regression against HEAD^1)\n")
+    assert re.search(r"no regression against HEAD\^1 .+ 30 lost, 0 won, .+ fail ", printed)
+    assert re.search(r"no regression against v1\.0 .+ 0 lost, 0 won, .+ pass ", printed)
+    report = (runner / "report/report.md").read_text()
+    assert report.startswith(printed)
+    names = re.findall(r"!\[\]\((.+)\.png\)", report)
+    assert names == [
+        "classification_report",
+        "confusion_matrix",
+        "misclassified",
+        "reliability",
+        "training",
+        "worst_mistakes",
+    ]
+    for name in names:
+        assert (runner / f"report/{name}.png").read_bytes().startswith(b"\x89PNG")
+
+    environment["BASELINE"] = ""  # as after a push
+    assert run_step("Check the metrics") == 0
+    assert "against v1.0" in (runner / "report/report.md").read_text()

@@ -1,0 +1,336 @@
+"""The page to draw on, in a real browser."""
+
+import io
+import json
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from playwright.sync_api import Browser, Page, expect
+from scipy.interpolate import CubicSpline
+
+from mnist_cnn.data.mnist import load_mnist
+from mnist_cnn.model.formats import load_model
+from mnist_cnn.reading.demo import HOST, MAX_PICTURES, Server
+from tests.helpers import ENVIRONMENT, ROOT, run
+
+DEMO = ("python", "-m", "mnist_cnn.reading.demo")
+INVITATION = "The network's answer appears here."
+
+# How a hand draws the digits: the points of each stroke, across and down, in a box from 0 to 1.
+# Between more than two points a stroke is curved.
+STROKES: dict[int, list[list[tuple[float, float]]]] = {
+    0: [[(0.5, 0), (0.1, 0.3), (0.15, 0.75), (0.5, 1), (0.85, 0.75), (0.9, 0.3), (0.5, 0)]],
+    1: [[(0.55, 0), (0.45, 1)]],
+    2: [
+        [(0.1, 0.25), (0.35, 0), (0.8, 0.1), (0.8, 0.4), (0.4, 0.75), (0.05, 1)],
+        [(0.05, 1), (0.95, 1)],
+    ],
+    3: [
+        [(0.1, 0.1), (0.5, 0), (0.85, 0.2), (0.7, 0.42), (0.4, 0.47)],
+        [(0.4, 0.47), (0.8, 0.55), (0.9, 0.78), (0.6, 1), (0.1, 0.93)],
+    ],
+    4: [[(0.3, 0), (0.05, 0.6)], [(0.05, 0.6), (0.95, 0.6)], [(0.7, 0.25), (0.65, 1)]],
+    5: [
+        [(0.85, 0), (0.2, 0)],
+        [(0.2, 0), (0.15, 0.42)],
+        [(0.15, 0.42), (0.55, 0.36), (0.85, 0.6), (0.75, 0.92), (0.4, 1), (0.1, 0.92)],
+    ],
+    6: [[(0.75, 0), (0.3, 0.3), (0.12, 0.7), (0.45, 1), (0.8, 0.75), (0.5, 0.53), (0.15, 0.7)]],
+    7: [[(0.05, 0), (0.9, 0)], [(0.9, 0), (0.35, 1)]],
+    8: [
+        [(0.8, 0.15), (0.5, 0), (0.2, 0.2), (0.5, 0.48), (0.8, 0.8), (0.5, 1)],
+        [(0.5, 1), (0.2, 0.8), (0.5, 0.48), (0.8, 0.15)],
+    ],
+    9: [
+        [(0.8, 0.2), (0.5, 0), (0.2, 0.2), (0.35, 0.48), (0.7, 0.4), (0.82, 0.18)],
+        [(0.82, 0.18), (0.65, 1)],
+    ],
+}
+Box = tuple[float, float, float, float]  # left, top, width and height as shares of the canvas
+MIDDLE = (0.35, 0.15, 0.3, 0.7)
+
+
+@contextmanager
+def served(model: Path) -> Iterator[str]:
+    """The address of a demo that serves `model`. It must print nothing else."""
+    command = [*DEMO, "--port", "0", "--model", str(model)]
+    with (
+        NamedTemporaryFile() as log,
+        subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=log, stderr=log) as demo,
+    ):
+        try:
+            deadline = time.monotonic() + 60
+            while "Ctrl-C" not in (printed := Path(log.name).read_text()):
+                assert demo.poll() is None and time.monotonic() < deadline, printed
+                time.sleep(0.05)
+            yield printed.split()[0]
+        finally:
+            demo.terminate()
+        assert Path(log.name).read_text() == printed
+
+
+@pytest.fixture(scope="module")
+def address(digit_models: Path) -> Iterator[str]:
+    with served(digit_models / "model.onnx") as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The open page. It must send requests to the demo only, and must not throw errors."""
+    expect.set_options(timeout=20_000)
+    page = browser.new_page()
+    page.set_default_timeout(20_000)
+    requests: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    yield page
+    page.close()
+    assert requests and all(url.startswith(address) for url in requests)
+    assert not errors
+
+
+def draw(page: Page, digit: int, place: Box = MIDDLE, pen: int = 24) -> None:
+    canvas = page.locator("canvas").bounding_box()
+    assert canvas
+    page.locator("#width").fill(str(pen))
+    left, top, width, height = place
+    for stroke in STROKES[digit]:
+        points = np.array(stroke)
+        if len(points) > 2:
+            steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+            along = np.concatenate([[0], np.cumsum(steps)])
+            points = CubicSpline(along, points)(np.linspace(0, along[-1], 10))
+        across = canvas["x"] + canvas["width"] * (left + width * points[:, 0])
+        down = canvas["y"] + canvas["height"] * (top + height * points[:, 1])
+        page.mouse.move(across[0], down[0])
+        page.mouse.down()
+        for x, y in zip(across[1:], down[1:], strict=True):
+            page.mouse.move(x, y)
+        page.mouse.up()
+
+
+def digits(page: Page) -> str:
+    """The digits on the page, once it waits for no more answers."""
+    expect(page.locator("#output[aria-busy=false]")).to_be_attached()
+    return "".join(page.locator("header b").all_inner_texts())
+
+
+@pytest.mark.parametrize(
+    ("place", "pen"),
+    [
+        (MIDDLE, 24),
+        (MIDDLE, 50),
+        ((0.02, 0.02, 0.1, 0.2), 12),
+        ((0.85, 0.75, 0.13, 0.23), 5),
+    ],
+    ids=["large", "thick", "small, in a corner", "thin, in another corner"],
+)
+def test_drawn_digits_are_read(page: Page, place: Box, pen: int) -> None:
+    read = ""
+    for digit in range(10):
+        page.get_by_role("button", name="Clear").click()
+        draw(page, digit, place, pen)
+        read += digits(page)
+    assert read == "0123456789"
+
+
+def test_an_empty_canvas_invites_to_draw(page: Page) -> None:
+    expect(page.get_by_text(INVITATION)).to_be_visible()
+    draw(page, 3)
+    expect(page.get_by_text(INVITATION)).to_be_hidden()
+    page.get_by_role("button", name="Clear").click()
+    expect(page.get_by_text(INVITATION)).to_be_visible()
+    assert digits(page) == ""
+
+
+def test_the_answer_appears_while_drawing(page: Page) -> None:
+    page.locator("canvas").hover()
+    page.mouse.down()
+    page.mouse.move(200, 300)
+    expect(page.locator("article")).to_be_visible()
+    page.mouse.up()
+
+
+def test_several_drawn_digits_are_read(page: Page) -> None:
+    page.get_by_label("several digits").check()
+    for number, digit in enumerate([2, 0, 2, 6]):
+        draw(page, digit, (0.05 + 0.24 * number, 0.3, 0.15, 0.4), pen=16)
+    assert digits(page) == "2026"
+
+
+def test_a_dot_is_ink(page: Page) -> None:
+    page.locator("#width").fill("60")
+    page.locator("canvas").click()
+    expect(page.locator("header b")).to_be_visible()
+
+
+def test_an_answer_that_is_not_sure_says_so(browser: Browser, digit_models: Path) -> None:
+    with served(digit_models / "untrained.onnx") as address, browser.new_page() as page:
+        page.goto(address)
+        page.locator("canvas").click()
+        expect(page.locator("header span")).to_contain_text("not sure")
+
+
+@pytest.mark.parametrize("how", ["chosen", "dropped"])
+def test_a_picture_gets_the_answer_of_predict(page: Page, digit_models: Path, how: str) -> None:
+    example = ROOT / "data/example.jpg"
+    command = ("python", "-m", "mnist_cnn.reading.predict", "--multiple", "--format", "json")
+    pictures = ("--model", str(digit_models / "model.onnx"), str(example))
+    expected = json.loads(run(ROOT, *command, *pictures).stdout)["digits"]
+    page.get_by_label("several digits").check()
+    if how == "chosen":
+        page.get_by_label("A picture").set_input_files(example)
+    else:
+        content = list(example.read_bytes())
+        files = page.evaluate_handle(
+            "(content) => { const files = new DataTransfer();"
+            "files.items.add(new File([new Uint8Array(content)], 'it.jpg')); return files; }",
+            content,
+        )
+        page.locator("canvas").dispatch_event("drop", {"dataTransfer": files})
+    expect(page.locator("article")).to_have_count(len(expected))
+    assert digits(page) == "".join(str(digit["digit"]) for digit in expected)
+    assert page.locator("header span").all_inner_texts() == [
+        f"{digit['confidence']:.1%}" + ("" if digit["sure"] else "\nnot sure") for digit in expected
+    ]
+    bars = page.locator("article").first.locator("li i")
+    widths = bars.evaluate_all("(bars) => bars.map((bar) => parseFloat(bar.style.width))")
+    assert (len(widths), int(np.argmax(widths))) == (10, expected[0]["digit"])
+    assert max(widths) == pytest.approx(100 * expected[0]["confidence"])
+    seen = page.locator("img").first
+    assert seen.evaluate("(image) => [image.naturalWidth, image.naturalHeight]") == [28, 28]
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+UNUSABLE = {
+    "not a picture": (b"digits", "It cannot be read as a picture"),
+    "cut off": (encoded(Image.effect_noise((90, 90), 50))[:900], "It cannot be read as a picture"),
+    "one colour": (encoded(Image.new("L", (90, 90), 70)), "It shows no digits"),
+    "not finite": (
+        encoded(Image.new("F", (90, 90), np.inf), "TIFF"),
+        "It contains pixels that",
+    ),
+    "many bytes": (bytes(20_000_001), "It has more than 20 MB: reduce it"),
+    "many pixels": (encoded(Image.new("1", (20_000, 5001))), "It has 20000 x 5001 pixels"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), UNUSABLE.values(), ids=UNUSABLE)
+def test_an_unusable_picture_is_one_line(
+    page: Page, tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "it.png").write_bytes(content)
+    page.get_by_label("A picture").set_input_files(tmp_path / "it.png")
+    expect(page.locator("#message")).to_contain_text(message, ignore_case=True)
+    assert digits(page) == ""
+    draw(page, 7)
+    assert digits(page) == "7"
+
+
+def test_the_page_says_that_the_demo_has_ended(browser: Browser, digit_models: Path) -> None:
+    page = browser.new_page()
+    with served(digit_models / "model.onnx") as address:
+        page.goto(address)
+    draw(page, 7)
+    expect(page.get_by_text("is the demo still running")).to_be_visible()
+    page.close()
+
+
+def post(address: str, picture: bytes, query: str = "") -> Any:
+    with urllib.request.urlopen(f"{address}read{query}", picture, timeout=60) as answer:
+        return json.load(answer)
+
+
+def test_ten_clients_at_once_get_their_own_answers(digit_models: Path) -> None:
+    """LiteRT interpreters are not thread-safe, so this fails if they are used without a lock."""
+    pictures = [encoded(Image.fromarray(image)) for image in load_mnist().test_images[:10]]
+    with served(digit_models / "model.tflite") as address:
+        expected = [post(address, picture) for picture in pictures]
+        assert len({json.dumps(answer) for answer in expected}) == 10
+        with ThreadPoolExecutor(10) as clients:
+            answers = clients.map(post, [address] * 200, pictures * 20)
+            assert list(answers) == expected * 20
+
+
+def many_pixels() -> bytes:
+    picture = Image.new("RGB", (10_000, 10_000), "white")
+    ImageDraw.Draw(picture).line([(6000, 2000), (4000, 8000)], "black", 900)
+    return encoded(picture, "TIFF", compression="tiff_adobe_deflate")
+
+
+def many_marks() -> bytes:
+    marks = np.full((60, 14, 60, 14), 255, np.uint8)
+    marks[:, :7, :, :7] = 0
+    return encoded(Image.fromarray(marks.reshape(840, 840)))
+
+
+@pytest.mark.parametrize(("slow", "digits"), [(many_pixels, 1), (many_marks, 3600)])
+def test_a_slow_picture_does_not_block_other_clients(
+    address: str, slow: Callable[[], bytes], digits: int
+) -> None:
+    quick = encoded(Image.fromarray(load_mnist().test_images[0]))
+    content = slow()
+    with ThreadPoolExecutor(1) as client:
+        slow_answer = client.submit(post, address, content, "?multiple=true")
+        quick_answers = []
+        while not slow_answer.done():
+            quick_answers.append(post(address, quick))
+    assert len(slow_answer.result()["digits"]) == digits
+    assert len(quick_answers) > 5
+    assert {answer["error"] for answer in quick_answers} == {None}
+
+
+def test_a_client_that_would_have_to_wait_is_told(digit_models: Path) -> None:
+    picture = encoded(Image.fromarray(load_mnist().test_images[0]))
+    with Server(0, load_model(digit_models / "model.onnx")) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://{HOST}:{server.server_address[1]}/"
+        for _ in range(MAX_PICTURES):
+            server.free.acquire()
+        error = "the demo is busy with other pictures: try again in a few seconds"
+        assert post(address, picture) == {"digits": [], "error": error}
+        server.free.release()
+        assert [post(address, picture)["error"] for _ in range(3)] == [None] * 3
+        server.shutdown()
+
+
+def test_it_listens_on_the_loopback_address_alone(address: str) -> None:
+    port = int(address.strip("/").split(":")[-1])
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.2", port), timeout=2):
+        pass
+
+
+def test_a_port_in_use_is_one_line(address: str, digit_models: Path) -> None:
+    port = address.strip("/").split(":")[-1]
+    done = run(ROOT, *DEMO, "--port", port, "--model", str(digit_models / "model.onnx"))
+    assert done.stderr == (
+        f"error: port {port} cannot be used (Address already in use): stop the program that uses "
+        "it, or choose another with --port\n"
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_missing_model_is_one_line() -> None:
+    done = run(ROOT, *DEMO, "--model", "none.onnx")
+    assert done.stderr.startswith("error: none.onnx does not exist")
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (1, 1, "")

@@ -1,0 +1,209 @@
+"""The command that reads pictures."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_cnn.data.mnist import load_mnist
+from mnist_cnn.data.splits import normalize
+from mnist_cnn.files import sha256
+from mnist_cnn.model.formats import load_model
+from mnist_cnn.reading.predict import main
+from tests.helpers import ENVIRONMENT, ROOT, run
+
+PREDICT = ("python", "-m", "mnist_cnn.reading.predict")
+
+
+@pytest.fixture(scope="module")
+def workspace(digit_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `models/` and, in `my pictures/`, the digits 0 to 5 in files of their own and 0
+    to 3 in a row. They are the MNIST test images that the model is surest of."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    shutil.copytree(digit_models, workspace / "models")
+    checksum = sha256(digit_models / "model.onnx")
+    (workspace / "models/SHA256SUMS").write_text(f"{checksum}  model.onnx\n")
+    images = load_mnist().test_images[:1000]
+    surest = load_model(digit_models / "model.onnx")(normalize(images)).argmax(axis=0)
+    folder = workspace / "my pictures"
+    folder.mkdir()
+    row = Image.new("L", (4 * 84, 84), 255)
+    for digit in range(6):
+        picture = Image.fromarray(255 - images[surest[digit]]).resize((84, 84))
+        picture.save(folder / f"{digit}.png")
+        row.paste(picture, (84 * digit, 0))
+    row.save(folder / "row.webp", lossless=True)
+    return workspace
+
+
+def predict(workspace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(workspace, *PREDICT, *arguments, PYTHONPATH=str(ROOT))
+
+
+def parse(printed: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+def test_a_folder_is_read_in_order(workspace: Path) -> None:
+    done = predict(workspace, "--format", "json", "my pictures")
+    *readings, row = parse(done.stdout)
+    digits = [reading["digits"][0] for reading in readings]
+    assert [digit["digit"] for digit in digits] == [0, 1, 2, 3, 4, 5]
+    assert all(set(digit) == {"digit", "confidence", "sure", "box"} for digit in digits)
+    assert all(digit["sure"] for digit in digits)
+    assert Path(row["path"]) == Path("my pictures/row.webp")
+    files = predict(workspace, "--format", "json", *(reading["path"] for reading in readings))
+    assert parse(files.stdout) == readings
+    assert files.returncode == 0
+
+
+def test_several_digits(workspace: Path) -> None:
+    done = predict(workspace, "--multiple", "my pictures/row.webp")
+    assert done.stdout.splitlines()[1].split()[0] == "0123"
+
+
+def test_csv_has_a_row_per_digit(workspace: Path) -> None:
+    done = predict(workspace, "--multiple", "--format", "csv", "none.png", "my pictures")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert len(rows) == 1 + 6 + 4
+    assert "No such file" in rows[0]["error"]
+    assert all(0 <= int(row["left"]) < int(row["right"]) for row in rows[1:])
+    assert done.returncode == 1
+
+
+def test_unusable_pictures_leave_the_others_alone(workspace: Path, tmp_path: Path) -> None:
+    content = (workspace / "my pictures/0.png").read_bytes()
+    (tmp_path / "damaged.png").write_bytes(content[:200])
+    pixels = np.ones((60, 60), np.float32)
+    pixels[30, 30] = np.nan
+    Image.fromarray(pixels).save(tmp_path / "nan.tif")
+    paths = [*map(str, sorted(tmp_path.iterdir())), "x" * 300 + ".png", "", "my pictures/0.png"]
+    done = predict(workspace, *paths)
+    _, damaged, nan, long, empty, good = done.stdout.splitlines()
+    assert "damaged.png: it cannot be read as a picture" in damaged
+    assert "nan.tif: it contains pixels that are infinite or not a number" in nan
+    assert "x.png: it cannot be read as a picture (" in long
+    assert "it cannot be read as a picture (" in empty
+    assert good.endswith("0.png")
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_folder_without_pictures(workspace: Path) -> None:
+    done = predict(workspace, "models")
+    assert "models: the folder contains no pictures: expected .png" in done.stdout
+    assert done.returncode == 1
+
+
+def test_doubt_is_marked(workspace: Path, tmp_path: Path) -> None:
+    Image.open(workspace / "my pictures/1.png").save(tmp_path / "1.png")
+    done = predict(workspace, "--model", "models/untrained.onnx", str(tmp_path))
+    assert done.stdout.endswith("1.png: not sure\n")
+    assert done.returncode == 3
+
+
+def test_standard_input(workspace: Path) -> None:
+    path = workspace / "my pictures/1.png"
+    piped = subprocess.run(
+        [*PREDICT, "--format", "json", "-"],
+        input=path.read_bytes(),
+        cwd=workspace,
+        env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        check=False,
+        capture_output=True,
+    )
+    named = predict(workspace, "--format", "json", str(path))
+    assert parse(piped.stdout.decode())[0]["digits"] == parse(named.stdout)[0]["digits"]
+
+
+def test_a_reader_that_closes_the_pipe_ends_it_quietly(workspace: Path) -> None:
+    many = ["my pictures/0.png"] * 300
+    with subprocess.Popen(
+        [*PREDICT, *many],
+        cwd=workspace,
+        env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.readline().startswith(b"digits")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_every_format_gives_the_same_answer(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = set()
+    for model in ("model.onnx", "model.tflite", "model.keras", "saved_model"):
+        paths = (str(workspace / "models" / model), str(workspace / "my pictures"))
+        monkeypatch.setattr(sys, "argv", ["predict", "--model", *paths])
+        with pytest.raises(SystemExit):
+            main()
+        answers.add(capsys.readouterr().out)
+    (answer,) = answers
+    assert answer.count("\n") == 1 + 7
+
+
+def test_an_explanation_is_drawn(workspace: Path, tmp_path: Path) -> None:
+    predict(workspace, "--multiple", "--explain", str(tmp_path), "my pictures/row.webp")
+    with Image.open(tmp_path / "0001-row.png") as picture:
+        assert picture.size == (800, 760)
+
+
+def test_a_changed_model_is_refused(workspace: Path, tmp_path: Path) -> None:
+    models = shutil.copytree(workspace / "models", tmp_path / "models")
+    content = bytearray((models / "model.onnx").read_bytes())
+    content[-1000] ^= 1
+    (models / "model.onnx").write_bytes(content)
+    done = predict(workspace, "--model", str(models / "model.onnx"), "my pictures")
+    assert "model.onnx does not match its checksum in" in done.stderr
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model.onnx", None, "does not exist: `dvc repro` creates models/model.onnx"),
+        ("model.onnx", b"not a model", "is not usable"),
+        ("model.tflite", b"not a model", "is not usable"),
+        ("model.keras", b"not a model", "is not a usable Keras model"),
+        ("model.pkl", b"not a model", "is not a model: expected a SavedModel folder or a file"),
+        (".", None, ". is not a model: expected a SavedModel folder or a file"),
+        ("", None, ". is not a model: expected a SavedModel folder or a file"),
+        ("/", None, "/ is not a model: expected a SavedModel folder or a file"),
+    ],
+)
+def test_an_unusable_model_is_one_line(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    if content:
+        (tmp_path / name).write_bytes(content)
+    done = predict(tmp_path, "--model", name, "x.png")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.returncode == 1
+
+
+MODULES = """
+import runpy, sys
+try:
+    runpy.run_module("mnist_cnn.reading.predict", run_name="__main__")
+except SystemExit:
+    print(*sys.modules)
+"""
+
+
+def test_an_onnx_model_needs_neither_tensorflow_nor_pandas(workspace: Path) -> None:
+    command = ("python", "-c", MODULES, "my pictures/0.png")
+    imported = set(run(workspace, *command, PYTHONPATH=str(ROOT)).stdout.split())
+    assert "onnxruntime" in imported
+    assert not imported & {"tensorflow", "keras", "pandas", "scipy", "sklearn", "matplotlib"}
