@@ -58,7 +58,6 @@ def test_a_pull_request_gets_its_report(pipeline: Path, tmp_path: Path) -> None:
     assert names == [
         "classification_report",
         "confusion_matrix",
-        "misclassified",
         "reliability",
         "training",
         "worst_mistakes",

@@ -19,7 +19,9 @@ CHECKPOINT = "models/checkpoint.npz"
 
 # Importing TensorFlow takes four seconds. On Linux it is imported once, and processes are forked.
 CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-CONTEXT.set_forkserver_preload(["stages.train", "mnist_cnn.training.fit"])
+CONTEXT.set_forkserver_preload(
+    ["pytest", "stages.train", "mnist_cnn.training.calibration", "mnist_cnn.training.fit"]
+)
 
 
 def machine(pipeline: Path, folder: Path, **changes: dict[str, object]) -> Path:

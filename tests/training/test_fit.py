@@ -20,7 +20,7 @@ from tests.helpers import PARAMS
 
 def train_params(**changes: object) -> TrainParams:
     return TrainParams.model_validate(
-        PARAMS.train.model_dump() | {"batch_size": 4, "epochs": 2} | changes
+        PARAMS.train.model_dump() | {"batch_size": 4, "epochs": 2, "shards": 1} | changes
     )
 
 
@@ -56,7 +56,7 @@ def test_the_seed_decides_the_bytes_and_the_order_of_the_images(
         images = RecordedImages(np.asarray(arrays.images))
         network = new_network(seed=seed)
         train = Arrays(images, arrays.labels)
-        curves.append(list(fit(network, train, arrays, train_params(seed=seed))))
+        curves.append(list(fit(network, train, arrays, train_params(seed=seed, shards=2))))
         write(network, tmp_path / "model.keras")
         models.append((tmp_path / "model.keras").read_bytes())
         orders.append((images.order[:20], images.order[20:]))  # of two epochs
@@ -88,7 +88,7 @@ def test_fit_learns_and_label_smoothing_lowers_the_confidence(arrays: Arrays) ->
 
 
 def test_an_incomplete_batch_is_left_out(arrays: Arrays) -> None:
-    for epoch in fit(new_network(), arrays, arrays, train_params(batch_size=19, shards=1)):
+    for epoch in fit(new_network(), arrays, arrays, train_params(batch_size=19)):
         correct = epoch["accuracy"] * 19
         assert correct == pytest.approx(round(correct))
 
