@@ -26,7 +26,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     longest and, in parallel, with those that don't wait for the pipeline it builds."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        if fixtures & {"small_pipeline", "digit_models"} or item.path.parent.name == "training":
+        if (
+            fixtures & {"small_pipeline", "digit_models", "own"}
+            or item.path.parent.name == "training"
+        ):
             item.add_marker(pytest.mark.training)
     order = {"test_readme.py": 0, "test_demo.py": 1, "test_pictures.py": 2, "test_predict.py": 3}
     items.sort(key=lambda item: order.get(item.path.name, 4))

@@ -110,5 +110,7 @@ def set_params(clone: Path, **sections: dict[str, object]) -> None:
 
 
 def commit_all(clone: Path) -> None:
+    # With a new index: in copied clones, Git now and then takes a changed file for unchanged.
+    succeed(clone, "git", "read-tree", "--empty")
     succeed(clone, "git", "add", "--all")
     succeed(clone, "git", "commit", "--quiet", "-m", "all")
