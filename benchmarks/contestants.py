@@ -68,7 +68,7 @@ def compose(name: str) -> Params:
 
 def train_recipe(params: Params, images: Arrays, test: Arrays, seed: int) -> None:
     from mnist_cnn.model.backend import set_seed
-    from mnist_cnn.model.network import build_network, predict
+    from mnist_cnn.model.network import build_network, predict_proba
     from mnist_cnn.training.fit import fit
 
     split = params.prepare
@@ -81,7 +81,7 @@ def train_recipe(params: Params, images: Arrays, test: Arrays, seed: int) -> Non
     stopwatch = Stopwatch()
     network = build_network(params.model, train.images.shape[1:], len(DIGITS))
     for _ in fit(network, train, validation, settings):
-        stopwatch.report(lambda: accuracy(predict(network, test.images), test))
+        stopwatch.report(lambda: accuracy(predict_proba(network, test.images), test))
 
 
 def train_plain_keras(train: Arrays, test: Arrays, seed: int) -> None:

@@ -3,127 +3,121 @@
 import re
 import reprlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 
 from mnist_cnn.errors import InputError, describe_exception
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 PARAMS_PATH = Path("params.yaml")
 
-# Each range, with the words for it in error messages.
-Seed = Annotated[int, Field(ge=0, lt=2**31), "an integer from 0 to 2147483647"]
-Count = Annotated[int, Field(ge=1, le=65536), "an integer from 1 to 65536"]
-Units = Annotated[int, Field(ge=1, le=4096), "an integer from 1 to 4096"]
-Pixels = Annotated[int, Field(ge=1, le=1024), "an integer from 1 to 1024"]
-OptionalPixels = Annotated[Pixels | None, "an integer from 1 to 1024, or left out"]
-Share = Annotated[float, Field(ge=0, lt=1), "a number from 0 to less than 1"]
-OpenShare = Annotated[float, Field(gt=0, lt=1), "a number between 0 and 1"]
-Bounds = Annotated[dict[str, float], "a mapping from metrics to numbers"]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=1, le=65536)]
+Units = Annotated[int, Field(ge=1, le=4096)]
+Pixels = Annotated[int, Field(ge=1, le=1024)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+OpenShare = Annotated[float, Field(gt=0, lt=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
 
 class PrepareParams(_Section):
-    # A name, not a path: data/raw/NAME is a dependency in dvc.yaml.
-    source: Annotated[str, Field(pattern=r"^\w[\w. -]*$"), "mnist or a name in data/raw"] = Field(
-        description="the dataset: MNIST, or what lies in `data/raw` under that name"
-    )
-    test_split: OpenShare = Field(
-        description="share of each class's images held out for the test, if the source has none"
-    )
-    remove_leaked: Annotated[bool, "true or false"] = Field(
-        description="leave out training images that are in the test set too"
-    )
-    validation_split: OpenShare = Field(
-        description="share of each class's training images held out for validation"
-    )
-    seed: Seed = Field(description="decides which images are held out")
+    source: Annotated[str, Field(pattern=r"^\w[\w. -]*$")]
+    """the dataset: `mnist`, or the name of a file or folder in `data/raw`"""
+    test_split: OpenShare
+    """share of each class's images held out for the test, if the source has no test set"""
+    remove_leaked: bool
+    """leave out training images that are also in the test set"""
+    validation_split: OpenShare
+    """share of each class's training images held out for validation"""
+    seed: Seed
+    """decides which images are held out"""
 
 
 class ConvolutionParams(_Section):
-    filters: Units = Field(description="output channels")
-    kernel_size: Pixels = Field(description="height and width of the kernel in pixels")
-    # What a value that is left out means is up to build_network: the stages that depend on that
-    # must run again when it changes.
-    strides: OptionalPixels = Field(default=None, description="step of the kernel in pixels, or 1")
-    pool_size: OptionalPixels = Field(
-        default=None, description="size and step of the max-pooling that follows, if any"
-    )
+    filters: Units
+    """output channels"""
+    kernel_size: Pixels
+    """height and width of the kernel in pixels"""
+    # build_network decides what a missing value means, so that a change there makes stages stale.
+    strides: Pixels | None = None
+    """step of the kernel in pixels; 1 if left out"""
+    pool_size: Pixels | None = None
+    """size and step of the max-pooling that follows; none if left out"""
 
 
 class ModelParams(_Section):
-    convolutions: Annotated[list[ConvolutionParams], "a list of one or more mappings"] = Field(
-        min_length=1, description="one entry per convolution, from the image inwards"
-    )
-    batch_normalization: Annotated[bool, "true or false"] = Field(
-        description="normalise what each pooling and the hidden dense layer give, before its ReLU"
-    )
-    dropout: Share = Field(
-        description="share of the flattened features dropped in training, to the nearest 256th"
-    )
-    dense_units: Units = Field(description="width of the hidden dense layer")
+    convolutions: Annotated[list[ConvolutionParams], Field(min_length=1)]
+    """one entry per convolution, from the image inwards"""
+    batch_normalization: bool
+    """normalise the output of each pooling and of the hidden dense layer before its ReLU"""
+    dropout: Share
+    """share of the flattened features dropped in training, to the nearest 256th"""
+    dense_units: Units
+    """width of the hidden dense layer"""
 
 
 class TrainParams(_Section):
-    seed: Seed = Field(description="decides initialisation, data order, dropout and augmentation")
-    epochs: Count = Field(description="passes over the training images")
-    batch_size: Count = Field(description="images per step; an incomplete last batch is left out")
-    learning_rate: Annotated[float, Field(gt=0, le=1), "a number above 0, at most 1"] = Field(
-        description="Adam's highest learning rate"
-    )
-    final_learning_rate: Annotated[float, Field(ge=0, le=1), "a number from 0 to 1"] = Field(
-        description="the rate after the last step, reached along half a cosine"
-    )
-    warmup: Share = Field(description="share of the steps in which the rate climbs from 0")
-    label_smoothing: Share = Field(
-        description="share of each label spread evenly over all classes in the training loss"
-    )
-    rotation: Annotated[float, Field(ge=0, le=180), "a number from 0 to 180"] = Field(
-        description="augmentation: largest random rotation of a training image in degrees"
-    )
-    zoom: Share = Field(
-        description="augmentation: largest random zoom, of height and of width; 0.2 scales them by "
-        "1/1.2 to 1/0.8"
-    )
-    shear: Share = Field(
-        description="augmentation: largest random shift of a row, as a share of its distance from "
-        "the centre"
-    )
-    translation: Annotated[float, Field(ge=0, le=1024), "a number from 0 to 1024"] = Field(
-        description="augmentation: largest random shift, across and down, in pixels"
-    )
-    shards: Annotated[int, Field(ge=1, le=256), "an integer from 1 to 256"] = Field(
-        description="equal parts of a batch that are computed at once, each on a core of its own"
-    )
+    seed: Seed
+    """decides initialisation, data order, dropout and augmentation"""
+    epochs: Count
+    """passes over the training images"""
+    batch_size: Count
+    """images per step; an incomplete last batch is left out"""
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    """Adam's highest learning rate"""
+    final_learning_rate: Annotated[float, Field(ge=0, le=1)]
+    """the learning rate after the last step, reached along half a cosine"""
+    warmup: Share
+    """share of the steps over which the learning rate climbs from 0"""
+    label_smoothing: Share
+    """share of each label spread evenly over all classes in the training loss"""
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    """augmentation: largest random rotation in degrees"""
+    zoom: Share
+    """augmentation: largest random zoom, of height and of width; 0.2 scales by 1/1.2 to 1/0.8"""
+    shear: Share
+    """augmentation: largest random shift of a row, as a share of its distance from the centre"""
+    translation: Annotated[float, Field(ge=0, le=1024)]
+    """augmentation: largest random shift, across and down, in pixels"""
+    shards: Annotated[int, Field(ge=1, le=256)]
+    """equal parts of a batch that are computed at once, each on its own core"""
 
 
 class EvaluateParams(_Section):
-    calibration_bins: Count = Field(
-        description="equal-width confidence bins of the expected calibration error"
-    )
+    calibration_bins: Count
+    """equal-width confidence bins of the expected calibration error"""
 
 
 class GateParams(_Section):
-    floors: Bounds = Field(description="lowest passing values, by name of the metric")
-    ceilings: Bounds = Field(description="highest passing values, by name of the metric")
-    tolerated_drop: Share = Field(
-        description="share of the test images by which a model may fall behind the baseline"
-    )
-    significance_level: OpenShare = Field(
-        description="a larger drop fails if the probability of one by chance is below this"
-    )
+    floors: dict[str, float]
+    """lowest passing values, by name of the metric"""
+    ceilings: dict[str, float]
+    """highest passing values, by name of the metric"""
+    tolerated_drop: Share
+    """share of the test images by which a model may fall behind the baseline"""
+    significance_level: OpenShare
+    """a larger drop fails if its probability by chance is below this"""
 
 
 class Params(_Section):
-    prepare: PrepareParams = Field(description="source and split of the data")
-    model: ModelParams = Field(description="the network")
-    train: TrainParams = Field(description="the optimisation")
-    evaluate: EvaluateParams = Field(description="the test")
-    gate: GateParams = Field(description="the check on the metrics")
+    prepare: PrepareParams
+    model: ModelParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    gate: GateParams
 
 
 def load_params(path: Path = PARAMS_PATH) -> Params:
@@ -146,36 +140,19 @@ def load_params(path: Path = PARAMS_PATH) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        lines = (
-            f"{path}: {_describe_error(e['type'], e['loc'], e['input'])}" for e in error.errors()
-        )
+        lines = [f"{path}: {_describe_error(each)}" for each in error.errors()]
         raise InputError("\n".join(lines)) from error
 
 
-def _describe_error(kind: str, location: tuple[int | str, ...], value: object) -> str:
-    section: Any = Params
-    allowed = meaning = ""
-    for name in location:
-        fields = getattr(section, "model_fields", {})
-        siblings = ", ".join(fields)
-        if name in fields:
-            field = fields[name]
-            meaning = f" ({field.description})"
-            allowed = next((m for m in field.metadata if isinstance(m, str)), "")
-            section = ConvolutionParams if name == "convolutions" else field.annotation
-        elif isinstance(name, int):
-            allowed = meaning = ""
-        elif section == dict[str, float]:
-            allowed = "a number"
-    if not allowed:
-        allowed = f"a mapping with the keys {', '.join(section.model_fields)}"
-    key = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, location))) or "the file"
-    key, found = " ".join(key.split()), reprlib.repr(value)
-    if kind in ("extra_forbidden", "invalid_key"):
-        return f"{key} is not a parameter: its value is {found}, expected one of {siblings}"
-    if kind == "missing":
-        return f"{key} is missing: expected {allowed}{meaning}"
-    return f"{key} is {found}: expected {allowed}{meaning}"
+def _describe_error(error: "ErrorDetails") -> str:
+    key = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, error["loc"]))) or "the file"
+    key = " ".join(key.split())
+    if error["type"] in ("extra_forbidden", "invalid_key"):
+        return f"{key} is not a parameter: remove it, or correct its name"
+    if error["type"] == "missing":
+        return f"{key} is missing: add it"
+    message = re.sub("^(Input|String)", "it", error["msg"])
+    return f"{key} is {reprlib.repr(error['input'])}: {message}"
 
 
 def check_image_size(params: Params, height: int, width: int) -> None:

@@ -26,11 +26,11 @@ def main() -> None:
     validation = read_arrays(Path("data/prepared/validation.npz"))
     network = load_network(FORMATS["keras"].path)
 
-    from mnist_cnn.model.network import predict
+    from mnist_cnn.model.network import predict_proba
 
     samples = evenly_spaced(train.images, SAMPLES)
     images = evenly_spaced(validation.images, COMPARED)
-    expected = predict(network, images)
+    expected = predict_proba(network, images)
     check_network(expected)
     for name, tolerance in TOLERANCES.items():
         path, write, _ = FORMATS[name]

@@ -161,7 +161,7 @@ def trained() -> dict[str, gate.Results]:
     same from another seed, and of three that are slightly worse."""
     from mnist_cnn.evaluation.scores import misclassified_images
     from mnist_cnn.model.backend import keras, set_seed
-    from mnist_cnn.model.network import build_network, predict
+    from mnist_cnn.model.network import build_network, predict_proba
     from mnist_cnn.training.fit import fit
 
     mnist = load_mnist()
@@ -181,7 +181,7 @@ def trained() -> dict[str, gate.Results]:
     found = {}
 
     def evaluate(name: str, network: keras.Sequential) -> None:
-        table = misclassified_images(test.labels, predict(network, test.images))
+        table = misclassified_images(test.labels, predict_proba(network, test.images))
         mistakes = gate.parse_misclassified(table.to_csv(index=False).encode())
         found[name] = NONE._replace(misclassified=mistakes)
 
@@ -630,7 +630,7 @@ def test_a_check_of_nothing_is_inconclusive(workspace: Path, check: Command) -> 
 
 def test_a_bound_that_is_not_a_number_is_inconclusive(workspace: Path, check: Command) -> None:
     set_params(workspace, gate={"floors": {"accuracy": float("nan")}})
-    complaint = "params.yaml: gate.floors.accuracy is nan: expected a number"
+    complaint = "params.yaml: gate.floors.accuracy is nan: it should be a finite number"
     assert_inconclusive(check, [], complaint)
 
 

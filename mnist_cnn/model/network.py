@@ -52,7 +52,7 @@ def _normalized_relu() -> list[keras.Layer]:
     return [layers.BatchNormalization(momentum=0.9), layers.ReLU()]
 
 
-def predict(network: keras.Sequential, images: Images) -> npt.NDArray[np.float32]:
+def predict_proba(network: keras.Sequential, images: Images) -> npt.NDArray[np.float32]:
     """Images float32 [N, H, W, C] in [0, 1] to probabilities float32 [N, classes]."""
 
     def predict_batch(start: int) -> npt.NDArray[np.float32]:

@@ -31,7 +31,7 @@ NOISE_LEVELS = 5
 
 Grey = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
-Labels = npt.NDArray[np.int32]
+Components = npt.NDArray[np.int32]
 Boxes = npt.NDArray[np.int32]  # [N, 4]: top, left, bottom, right; the last two exclusive
 
 Picture = Path | BinaryIO
@@ -195,7 +195,7 @@ def _dilate(mask: Mask) -> Mask:
     return cv2.dilate(mask.astype(np.uint8), cross, iterations=2).astype(bool)
 
 
-def group_strokes(mask: Mask, multiple: bool) -> tuple[Labels, Boxes]:
+def group_strokes(mask: Mask, multiple: bool) -> tuple[Components, Boxes]:
     """Group the connected parts of `mask` bool [H, W] into digits: labels [H, W], 1 for the first
     digit in reading order and so on, 0 for the background and specks; and the digits' boxes.
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from mnist_cnn.errors import InputError, report_errors
 from mnist_cnn.files import write_atomically
 from mnist_cnn.model.formats import FORMATS, Model, load_model
-from mnist_cnn.model.formats.base import BatchPredictions
+from mnist_cnn.model.formats.base import Probabilities
 from mnist_cnn.reading.pictures import Digit, Picture, find_digits, read_grey
 
 MODEL = FORMATS["onnx"].path
@@ -37,7 +37,7 @@ class Reading(NamedTuple):
     path: str
     picture: Picture
     digits: list[Digit]
-    probabilities: BatchPredictions
+    probabilities: Probabilities
     answers: list[dict[str, Any]]
     error: str | None
 
@@ -79,9 +79,7 @@ def read_picture(model: Model, path: str, multiple: bool) -> Reading:
     return Reading(path, picture, digits, probabilities, answers, None)
 
 
-def describe_answers(
-    digits: Iterable[Digit], probabilities: BatchPredictions
-) -> list[dict[str, Any]]:
+def describe_answers(digits: Iterable[Digit], probabilities: Probabilities) -> list[dict[str, Any]]:
     """What is printed for each of N digits with probabilities float32 [N, 10]: the `digit`, its
     `confidence`, whether that is `sure`, and its `box`, left, top, right and bottom in pixels."""
     return [

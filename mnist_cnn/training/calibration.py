@@ -6,7 +6,7 @@ from scipy.special import log_softmax
 
 from mnist_cnn.data.arrays import Arrays
 from mnist_cnn.model.backend import keras
-from mnist_cnn.model.network import predict
+from mnist_cnn.model.network import predict_proba
 
 
 def calibrate(network: keras.Sequential, validation: Arrays) -> float:
@@ -17,7 +17,7 @@ def calibrate(network: keras.Sequential, validation: Arrays) -> float:
     https://arxiv.org/abs/1706.04599). The predicted classes stay the same. The weights of the last
     layer are divided, so the network needs no extra step.
     """
-    probabilities = predict(network, validation.images)
+    probabilities = predict_proba(network, validation.images)
     scores = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny), dtype=np.float64)
 
     def loss(temperature: float) -> float:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from mnist_cnn.data.arrays import Arrays
 from mnist_cnn.errors import InputError
 from mnist_cnn.model.backend import keras, tf
-from mnist_cnn.model.network import predict
+from mnist_cnn.model.network import predict_proba
 from mnist_cnn.params import PARAMS_PATH, TrainParams
 from mnist_cnn.training.checkpoint import Checkpoint
 from mnist_cnn.training.distribution import broadcast_from_chief, local_replicas
@@ -141,7 +141,7 @@ def _run_epoch(
 
 
 def _evaluate(network: keras.Sequential, validation: Arrays) -> dict[str, float]:
-    probabilities = predict(network, validation.images)
+    probabilities = predict_proba(network, validation.images)
     losses = keras.losses.sparse_categorical_crossentropy(validation.labels, probabilities)
     accuracy = (probabilities.argmax(axis=1) == validation.labels).mean()
     return {"val_loss": float(np.mean(losses)), "val_accuracy": float(accuracy)}

@@ -19,7 +19,7 @@ from mnist_cnn.evaluation.scores import compare_predictions
 from mnist_cnn.files import sha256
 from mnist_cnn.model.backend import keras, set_seed
 from mnist_cnn.model.formats import CHECKSUMS, FORMATS, check_conversion, load_model
-from mnist_cnn.model.network import build_network, predict
+from mnist_cnn.model.network import build_network, predict_proba
 from mnist_cnn.params import ModelParams
 from stages.export import TOLERANCES, main
 from tests.helpers import EVERY_BLOCK, PARAMS, ROOT, succeed
@@ -67,7 +67,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_bytes_depend_on_the_network_alone(exported: Path, tmp_path: Path) -> None:
     network = random_network()
-    predict(network, SAMPLES)
+    predict_proba(network, SAMPLES)
     export(network, tmp_path / "later")
     other = str(tmp_path / "another process")
     succeed(ROOT, sys.executable, "-c", EXPORT, other, PYTHONHASHSEED="2")
@@ -80,7 +80,7 @@ def test_bytes_depend_on_the_network_alone(exported: Path, tmp_path: Path) -> No
 
 
 def test_all_formats_answer_as_the_network_does(exported: Path) -> None:
-    expected = predict(random_network(), SAMPLES)
+    expected = predict_proba(random_network(), SAMPLES)
     assert len(np.unique(expected.argmax(axis=1))) > 2
     for path, *_ in FORMATS.values():
         probabilities = load_model(exported / path.name)(SAMPLES)
@@ -225,6 +225,17 @@ def test_a_model_for_other_images_or_classes_is_refused(
     for path, *_ in FORMATS.values():
         with pytest.raises(InputError, match=rf"{path.name} is not usable \(it (takes|gives) "):
             load_model(exported / path.name, *shapes)
+
+
+@pytest.mark.parametrize("bias", [0.0, np.nan])
+def test_a_model_that_gives_no_probabilities_is_refused(tmp_path: Path, bias: float) -> None:
+    network = keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "sigmoid")]
+    )
+    network.set_weights([network.get_weights()[0], np.full(10, bias)])
+    FORMATS["onnx"].write(network, tmp_path / "model.onnx", SAMPLES)
+    with pytest.raises(InputError, match=r"not usable .what it gives isn't probabilities"):
+        load_model(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(

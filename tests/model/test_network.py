@@ -11,7 +11,7 @@ from mnist_cnn.data.arrays import Arrays
 from mnist_cnn.errors import InputError
 from mnist_cnn.model.backend import keras
 from mnist_cnn.model.formats.keras import load_network, write
-from mnist_cnn.model.network import PREDICTION_BATCH_SIZE, build_network, predict
+from mnist_cnn.model.network import PREDICTION_BATCH_SIZE, build_network, predict_proba
 from tests.helpers import EVERY_BLOCK, PARAMS
 
 DEFAULT = PARAMS.model
@@ -57,11 +57,11 @@ def test_predictions_are_probabilities_in_any_number_of_batches(arrays: Arrays) 
     network = build_network(DEFAULT, (28, 28, 1), 10)
     count = 2 * PREDICTION_BATCH_SIZE + 1
     images = np.resize(arrays.images, (count, 28, 28, 1))
-    probabilities = predict(network, images)
+    probabilities = predict_proba(network, images)
     assert probabilities.shape == (count, 10)
     assert probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-    expected = np.resize(predict(network, arrays.images), (count, 10))
+    expected = np.resize(predict_proba(network, arrays.images), (count, 10))
     np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
 
 
@@ -69,7 +69,9 @@ def test_plain_keras_loads_a_saved_network(tmp_path: Path, arrays: Arrays) -> No
     network = build_network(DEFAULT, (28, 28, 1), 10)
     write(network, tmp_path / "model.keras")
     plain = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(predict(plain, arrays.images), predict(network, arrays.images))
+    np.testing.assert_array_equal(
+        predict_proba(plain, arrays.images), predict_proba(network, arrays.images)
+    )
 
 
 def test_a_keras_file_has_no_times_or_memory_addresses(tmp_path: Path) -> None:

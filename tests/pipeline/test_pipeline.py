@@ -14,9 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from mnist_cnn.data.arrays import Arrays, read_arrays, write_arrays
-from mnist_cnn.errors import InputError
-from stages import evaluate
+from mnist_cnn.data.arrays import read_arrays, write_arrays
 from tests.helpers import ROOT, STAGES, run, set_params, succeed
 
 RESULTS = ("dvc.lock", "metrics", "models", "data/prepared")
@@ -176,7 +174,7 @@ def test_a_stage_depends_on_the_packages_it_imports(stage: str) -> None:
             {"validation_split": 1e-5},
             "params.yaml: prepare.validation_split is 1e-05: of the 117 images of class 0",
         ),
-        ("train", "train", {"epochs": 0}, "params.yaml: train.epochs is 0: expected an integer"),
+        ("train", "train", {"epochs": 0}, "params.yaml: train.epochs is 0: it should be"),
         ("evaluate", "model", {"pool": 2}, "params.yaml: model.pool is not a parameter"),
     ],
 )
@@ -219,30 +217,3 @@ def test_validation_images_of_another_size_are_refused(pipeline: Path) -> None:
     path.write_bytes(content)
     assert done.returncode == 1
     assert done.stderr.startswith("error: data/prepared/validation.npz holds images of shape (8, 8")
-
-
-@pytest.mark.parametrize(
-    ("size", "activation", "complaint"),
-    [
-        (8, "softmax", "maps images (8, 8, 1) to (10,) probabilities: expected (28, 28, 1)"),
-        (28, "sigmoid", "gives numbers that are not probabilities: expected each image's"),
-    ],
-)
-def test_a_model_that_does_not_fit_is_refused(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    arrays: Arrays,
-    size: int,
-    activation: str,
-    complaint: str,
-) -> None:
-    from mnist_cnn.model.backend import keras
-
-    monkeypatch.chdir(tmp_path)
-    Path("models").mkdir()
-    layers = [keras.layers.Flatten(), keras.layers.Dense(10, activation=activation)]
-    network = keras.Sequential([keras.Input((size, size, 1)), *layers])
-    network.save("models/model.keras")
-    with pytest.raises(InputError) as error:
-        evaluate.predict_test_images(arrays)
-    assert str(error.value).startswith(f"models/model.keras {complaint}")

@@ -12,7 +12,7 @@ from mnist_cnn.data.arrays import Arrays
 from mnist_cnn.errors import InputError
 from mnist_cnn.model.backend import keras, set_seed
 from mnist_cnn.model.formats.keras import write
-from mnist_cnn.model.network import build_network, predict
+from mnist_cnn.model.network import build_network, predict_proba
 from mnist_cnn.params import ModelParams, TrainParams
 from mnist_cnn.training.fit import fit, learning_rate_schedule
 from tests.helpers import PARAMS
@@ -82,7 +82,7 @@ def test_fit_learns_and_label_smoothing_lowers_the_confidence(arrays: Arrays) ->
         assert epochs[-1]["loss"] < 1  # of the labels without smoothing
         assert epochs[-1]["val_loss"] < 0.5 * epochs[0]["val_loss"]
         assert epochs[-1]["val_accuracy"] == 1
-        confidence[smoothing] = predict(network, arrays.images).max(axis=1).mean()
+        confidence[smoothing] = predict_proba(network, arrays.images).max(axis=1).mean()
     assert confidence[0.0] > 0.8
     assert confidence[0.5] == pytest.approx(0.55, abs=0.05)
 

@@ -13,9 +13,9 @@ from mnist_cnn.data.images import Images
 from mnist_cnn.errors import InputError, describe_exception, suppress_stderr
 from mnist_cnn.files import sha256
 from mnist_cnn.model.formats import keras, litert, onnx, saved_model
-from mnist_cnn.model.formats.base import BatchModel, BatchPredictions, Format, ImageBatch
+from mnist_cnn.model.formats.base import BatchModel, Format, ImageBatch, Probabilities
 
-Model = Callable[[Images], BatchPredictions]
+Model = Callable[[Images], Probabilities]
 
 FORMATS = {
     "keras": Format(Path("models/model.keras"), keras.write, keras.read),
@@ -36,8 +36,8 @@ def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: 
     If CHECKSUMS next to a file lists it, its checksum is verified first.
 
     Raises:
-        InputError: the model is missing, damaged, fails its checksum, or was made for other images
-            or classes.
+        InputError: the model is missing, damaged, fails its checksum, was made for other images or
+            classes, or doesn't give probabilities.
     """
     readers = {path.suffix: read for path, _, read in FORMATS.values()}
     suffix = "" if path.is_dir() else path.suffix
@@ -57,6 +57,9 @@ def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: 
             probabilities = model(np.zeros((1, *image_shape), np.float32))
         if probabilities.shape != (1, classes):
             raise ValueError(f"it gives {probabilities.shape[-1]} probabilities")
+        # 8-bit probabilities are multiples of 1/256.
+        if not (probabilities.min() >= 0 and abs(probabilities.sum() - 1) < 0.05):
+            raise ValueError("what it gives isn't probabilities that sum to 1")
     except InputError:
         raise
     except Exception as error:  # a damaged file can raise anything
@@ -69,11 +72,11 @@ def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: 
 
 
 def _in_batches(model: BatchModel) -> Model:
-    def predict(images: Images) -> BatchPredictions:
+    def predict_proba(images: Images) -> Probabilities:
         starts = range(0, len(images), BATCH_SIZE)
         return np.concatenate([model(images[start : start + BATCH_SIZE]) for start in starts])
 
-    return predict
+    return predict_proba
 
 
 def _verify_checksum(path: Path) -> None:
@@ -100,7 +103,7 @@ def _verify_checksum(path: Path) -> None:
             )
 
 
-def check_network(probabilities: BatchPredictions) -> None:
+def check_network(probabilities: Probabilities) -> None:
     """Check that a network learned something, given its probabilities float32 [N, classes] for
     several images. LiteRT can't load the 8-bit version of a network that didn't.
 
@@ -120,7 +123,7 @@ def check_network(probabilities: BatchPredictions) -> None:
 
 
 def check_conversion(
-    name: str, path: Path, images: ImageBatch, expected: BatchPredictions, tolerance: float
+    name: str, path: Path, images: ImageBatch, expected: Probabilities, tolerance: float
 ) -> None:
     """Compare the model of format `name` in `path` with the network it was converted from, whose
     probabilities for `images` float32 [N, H, W, C] in [0, 1] are `expected` float32 [N, classes].

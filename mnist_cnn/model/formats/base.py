@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 Network = Any  # keras.Sequential: importing Keras takes seconds
 ImageBatch = npt.NDArray[np.float32]
-BatchPredictions = npt.NDArray[np.float32]
-BatchModel = Callable[[ImageBatch], BatchPredictions]
+Probabilities = npt.NDArray[np.float32]
+BatchModel = Callable[[ImageBatch], Probabilities]
 
 
 class Format(NamedTuple):

@@ -66,7 +66,7 @@ def load_network(path: Path) -> Network:
 
 
 def read(path: Path) -> tuple[tuple[int, ...], BatchModel]:
-    from mnist_cnn.model.network import predict
+    from mnist_cnn.model.network import predict_proba
 
     network = load_network(path)
-    return network.input_shape[1:], lambda images: predict(network, images)
+    return network.input_shape[1:], lambda images: predict_proba(network, images)

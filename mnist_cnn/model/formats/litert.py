@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_cnn.model.formats.base import BatchModel, BatchPredictions, ImageBatch, Network
+from mnist_cnn.model.formats.base import BatchModel, ImageBatch, Network, Probabilities
 
 
 def write(network: Network, path: Path, _samples: ImageBatch | None = None) -> None:
@@ -40,7 +40,7 @@ def read(path: Path) -> tuple[tuple[int, ...], BatchModel]:
     interpreter = Interpreter(str(path), num_threads=1)
     (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
 
-    def model(images: ImageBatch) -> BatchPredictions:
+    def model(images: ImageBatch) -> Probabilities:
         interpreter.resize_tensor_input(source["index"], images.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(source["index"], images)

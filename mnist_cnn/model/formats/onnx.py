@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_cnn.model.formats.base import BatchModel, BatchPredictions, ImageBatch, Network
+from mnist_cnn.model.formats.base import BatchModel, ImageBatch, Network, Probabilities
 
 
 def write(network: Network, path: Path, _samples: ImageBatch | None = None) -> None:
@@ -66,7 +66,7 @@ def read(path: Path) -> tuple[tuple[int, ...], BatchModel]:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     (source,) = session.get_inputs()
 
-    def model(images: ImageBatch) -> BatchPredictions:
+    def model(images: ImageBatch) -> Probabilities:
         (probabilities,) = session.run(None, {source.name: images})
         return np.asarray(probabilities)
 

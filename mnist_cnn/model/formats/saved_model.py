@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_cnn.model.formats.base import BatchModel, BatchPredictions, ImageBatch, Network
+from mnist_cnn.model.formats.base import BatchModel, ImageBatch, Network, Probabilities
 
 
 def write(network: Network, folder: Path, _samples: ImageBatch | None = None) -> None:
@@ -34,7 +34,7 @@ def read(folder: Path) -> tuple[tuple[int, ...], BatchModel]:
     serve = tf.saved_model.load(folder).signatures["serving_default"]
     (source,) = serve.structured_input_signature[1].values()
 
-    def model(images: ImageBatch) -> BatchPredictions:
+    def model(images: ImageBatch) -> Probabilities:
         (probabilities,) = serve(tf.constant(images)).values()
         return np.asarray(probabilities)
 
