@@ -1,8 +1,8 @@
-"""`python -m benchmarks.compare [RUNS]`: the pipeline against a plain Keras script, in turn.
+"""`python -m benchmarks.compare [RUNS]`: the pipeline against a plain Keras script.
 
-The pipeline runs in a copy of the workspace. Prints the wall time and test accuracy of both for
-each run, the ratio of the times, and the peak memory of each stage. Needs Linux or macOS, and takes
-about two minutes a run on 2 CPU cores.
+The two take turns; the pipeline runs in a copy of the workspace. Prints the wall time and test
+accuracy of both for each run, the ratio of the times, and the peak memory of each stage. Needs
+Linux or macOS, and takes about two minutes a run on 2 CPU cores.
 """
 
 import json
@@ -43,7 +43,7 @@ def main(runs: int) -> None:
 
 @contextmanager
 def copied_project() -> Iterator[Path]:
-    """A temporary copy of the workspace, without results, as a DVC repository of its own."""
+    """A temporary copy of the workspace, without results, as a separate DVC repository."""
     with tempfile.TemporaryDirectory(dir=".", suffix=".partial") as scratch:
         project = Path(scratch, "project")
         shutil.copytree(".", project, ignore=NOT_COPIED)

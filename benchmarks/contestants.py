@@ -1,9 +1,9 @@
 """`python -m benchmarks.contestants NAME SEED`: one training, alone in its process.
 
-NAME is `default` (the parameters as they stand), a recipe, `RECIPE, N epochs`, or one of
-ALTERNATIVES. After each epoch prints a line of JSON: `seconds` of training so far, compilation and
-validation included, and the `accuracy` on the test images, whose measurement the seconds leave
-out. Each training has 2 threads.
+NAME is `default` (the parameters in params.yaml), a recipe, `RECIPE, N epochs`, or one of
+ALTERNATIVES. Prints a line of JSON after each epoch: `seconds` of training so far, including
+compilation and validation, and the `accuracy` on the test images. The time this takes to measure
+isn't counted. Each training has 2 threads.
 """
 
 import json
@@ -43,7 +43,7 @@ def mnist_arrays() -> tuple[Arrays, Arrays]:
 
 
 class Stopwatch:
-    """Counts the seconds of training, and stands still while the accuracy is measured."""
+    """Counts the seconds of training, without those spent on measuring the accuracy."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -149,7 +149,7 @@ def train_with_keras(
 
 def train_pytorch_example(train: Arrays, test: Arrays, seed: int) -> None:
     """The network and settings of https://github.com/pytorch/examples/tree/main/mnist, with the
-    images ready in memory, where the original decodes and scales each one anew."""
+    images ready in memory; the original decodes and scales each one again in every epoch."""
     import torch
     from torch import nn
     from torch.utils.data import DataLoader, TensorDataset

@@ -1,8 +1,8 @@
 """`python -m benchmarks.formats`: how long each format of the model takes to answer.
 
-Milliseconds for one image and for a hundred, medians of 200 calls in turn in one process; and the
-seconds from starting Python to the first answer, medians of three fresh processes. Takes a minute
-on 2 CPU cores.
+Prints the milliseconds for one image and for a hundred (medians of 200 calls; the formats take
+turns in one process) and the seconds from starting Python to the first answer (medians of three new
+processes). Takes a minute on 2 CPU cores.
 """
 
 import subprocess

@@ -1,11 +1,10 @@
-"""`python -m benchmarks.pictures [MODEL]`: how many digits are read in pictures as people make
-them.
+"""`python -m benchmarks.pictures [MODEL]`: how accurately digits in pictures are read.
 
-Test images of MNIST become black ink on white paper: 20 to 400 pixels large, turned by up to 15
-degrees, at a random place, under uneven light and with noise; alone (2,000) and in rows of four
-(500). Other writers' digits are those of scikit-learn, 8 x 8 pixels. Each is read after
-`mnist_cnn.reading.pictures` and, for comparison, just scaled to 28 x 28. Everything is drawn from
-one seed. Takes three minutes on 2 CPU cores.
+MNIST's test images become black ink on white paper: 20 to 400 pixels large, rotated by up to 15
+degrees, at a random place, in uneven light and with noise; 2,000 alone and 500 rows of four. The
+digits of other writers are scikit-learn's, 8 x 8 pixels. Each picture is read after
+`mnist_cnn.reading.pictures` and, for comparison, after just scaling it to 28 x 28. All random
+choices come from one seed. Takes three minutes on 2 CPU cores.
 """
 
 import io
@@ -104,7 +103,7 @@ def measure(
         try:
             prepared[number] = find_digits(file)[0].image
         except InputError:
-            prepared[number] = 0  # counts as whatever the network makes of nothing
+            prepared[number] = 0  # an empty image, so almost surely misread
     milliseconds = 1000 * (time.perf_counter() - start) / len(files)
     right = model(prepared).argmax(axis=1) == labels
     return [len(pictures), (answers == labels).mean(), right.mean(), milliseconds]

@@ -1,4 +1,4 @@
-"""What one would write without a pipeline: the same network in a plain Keras script."""
+"""The same network without a pipeline, in a plain Keras script."""
 
 import json
 

@@ -1,9 +1,8 @@
-"""`python -m benchmarks.race`: the recipes and what people use instead, by training time and test
-accuracy.
+"""`python -m benchmarks.race`: training time and accuracy of the recipes and of what others use.
 
-The trainings run one after the other, in turn, each alone in a process of 2 threads. What they
-printed goes to `benchmarks/race.csv`, the picture to `benchmarks/race.png`, and a table is printed.
-Takes about an hour on 2 CPU cores, and needs requirements-benchmark.txt.
+The trainings take turns, each alone in a process with 2 threads. Writes their results to
+`benchmarks/race.csv` and the figure to `benchmarks/race.png`, and prints a table. Takes about an
+hour on 2 CPU cores, and needs requirements-benchmark.txt.
 """
 
 import itertools
@@ -52,8 +51,8 @@ def main() -> None:
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
-    """For each contestant the median seconds until its test accuracy reached each of LEVELS, `-`
-    where a run never did; then the median seconds in all and the accuracy at the end."""
+    """For each contestant, the median seconds until its test accuracy reached each of LEVELS (`-`
+    if a run never did), the median seconds in all and the final accuracy."""
     rows = []
     for name, runs in results.groupby("contestant", sort=False):
         row = {"training": name, "runs": str(runs["seed"].nunique())}
@@ -70,8 +69,8 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def picture(results: pd.DataFrame) -> Figure:
-    """Mean test accuracy after each epoch against the mean seconds until then, both on scales of
-    equal ratios (of the errors, for the accuracy)."""
+    """Mean test accuracy after each epoch against the mean seconds until then. Both axes are
+    logarithmic, the accuracy's in the share of errors."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for name, runs in results.groupby("contestant", sort=False):

@@ -1,8 +1,8 @@
 """`python -m benchmarks.scale`: time and memory of the stages with up to forty times the images.
 
-MNIST's 70,000 images stand once, 3, 10 and 40 times in a dataset of one's own, of which the recipe
-`fast` makes one epoch (each copy is augmented anew). Prints the wall time and the peak memory of
-each stage, and what each further image costs. Needs Linux or macOS and 15 GB of disk, and takes
+The datasets hold MNIST's 70,000 images once, 3, 10 and 40 times. The recipe `fast` trains on each
+for one epoch; every copy of an image is augmented differently. Prints the wall time and peak memory
+of each stage, and the cost of each further image. Needs Linux or macOS and 15 GB of disk, and takes
 about six minutes on 2 CPU cores.
 """
 

@@ -1,5 +1,5 @@
-"""`python -m benchmarks.seeds`: test metrics of the parameters as they stand, over 5 seeds, and how
-often the metric check takes a seed for a regression against another.
+"""`python -m benchmarks.seeds`: test metrics of the current parameters over 5 seeds, and how often
+the metric check mistakes one seed for a regression against another.
 
 Each seed is a DVC experiment `seed-N`, run in a copy of the workspace; `dvc exp show` lists them
 afterwards. Takes about a minute a seed on 2 CPU cores.

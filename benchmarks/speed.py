@@ -1,8 +1,8 @@
-"""`python -m benchmarks.speed [ROUNDS]`: what a training image costs, in time and memory.
+"""`python -m benchmarks.speed [ROUNDS]`: time and memory that a training image costs.
 
-Compares the default recipe with Keras' own `fit`, and every recipe with and without what makes its
-bytes repeat. Each measurement is the second epoch of a process of its own with 2 threads; the cases
-take turns. Takes about six minutes a round on 2 CPU cores. Needs Linux or macOS.
+Compares the default recipe with Keras' `fit`, and every recipe with and without the settings that
+make its bytes repeat. Each measurement is the second epoch of a separate process with 2 threads;
+the cases take turns. Takes about six minutes a round on 2 CPU cores. Needs Linux or macOS.
 """
 
 import json

@@ -1,8 +1,8 @@
 """`python -m benchmarks.workers [ROUNDS]`: what a second worker is worth.
 
-The default recipe with one process and with two, each held to a core of its own, which talk over
-the loopback interface. Each measurement is the second epoch of processes of its own; the cases take
-turns. Takes about two minutes a round on 2 CPU cores. Needs Linux.
+Trains the default recipe with one process and with two, each on its own core, connected over the
+loopback interface. Each measurement is the second epoch of new processes; the cases take turns.
+Takes about two minutes a round on 2 CPU cores. Needs Linux.
 """
 
 import json

@@ -22,8 +22,8 @@ SharedFolder = Callable[[str, Callable[[Path], None]], Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what trains a network: `-m "not training"` leaves it out. Start with the file that takes
-    longest and, in parallel, with those that don't wait for the pipeline it builds."""
+    """Mark what trains a network: `-m "not training"` leaves it out. In parallel, a file is for one
+    process, but each page of the documentation is for any. The longest tests start first."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if (
@@ -31,8 +31,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             or item.path.parent.name == "training"
         ):
             item.add_marker(pytest.mark.training)
-    order = {"test_readme.py": 0, "test_demo.py": 1, "test_pictures.py": 2, "test_predict.py": 3}
-    items.sort(key=lambda item: order.get(item.path.name, 4))
+        documentation = item.path.name == "test_docs.py"
+        item.add_marker(pytest.mark.xdist_group(item.name if documentation else str(item.path)))
+    order = ["experiments.md", "README.md", "test_demo.py", "test_predict.py", "test_docs.py"]
+    items.sort(
+        key=lambda item: next(
+            (i for i, name in enumerate(order) if name in item.nodeid), len(order)
+        )
+    )
 
 
 @pytest.fixture(scope="session")

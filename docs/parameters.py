@@ -1,0 +1,51 @@
+"""`python docs/parameters.py > docs/parameters.md`: write the page from the schema."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mnist_cnn.params import Params
+
+HEAD = """\
+# Parameters
+
+This page lists every parameter in `params.yaml`, what it means and which values it can have. Change
+them in the file, or for one [experiment](experiments.md) on the command line. A wrong value is
+refused before anything runs. A range [a, b) includes a but not b.
+
+| parameter | meaning | values |
+|---|---|---|"""
+
+
+def page() -> str:
+    schema = Params.model_json_schema()
+    return "\n".join([HEAD, *rows(schema, schema["$defs"], "")]) + "\n"
+
+
+def rows(schema: dict[str, Any], definitions: dict[str, Any], prefix: str) -> Iterator[str]:
+    """A row for each parameter of a JSON schema, with those of its sections and list entries."""
+    for name, field in schema["properties"].items():
+        reference = field.get("$ref") or field.get("items", {}).get("$ref")
+        if "description" in field:
+            yield f"| `{prefix}{name}` | {field['description']} | {values(field)} |"
+        if reference:
+            separator = "[]." if "items" in field else "."
+            section = definitions[reference.removeprefix("#/$defs/")]
+            yield from rows(section, definitions, f"{prefix}{name}{separator}")
+
+
+def values(field: dict[str, Any]) -> str:
+    """The type of a field, and the range of a number."""
+    field = field.get("anyOf", [field])[0] | field
+    kind = {
+        "array": "list of mappings, at least one",
+        "boolean": "true or false",
+        "object": "mapping from metrics to numbers",
+        "string": "text",
+    }.get(field["type"], field["type"])
+    left = f"[{field['minimum']}" if "minimum" in field else f"({field.get('exclusiveMinimum')}"
+    right = f"{field['maximum']}]" if "maximum" in field else f"{field.get('exclusiveMaximum')})"
+    return f"{kind} in {left}, {right}" if kind in ("integer", "number") else kind
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,104 @@
+"""The README and the pages in docs/: every command runs, every link leads somewhere."""
+
+import json
+import re
+import shutil
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from docs.parameters import page
+from tests.data.test_raw import write_idx
+from tests.helpers import ROOT, run, succeed
+
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("data/raw/*.md")]
+}
+# These install something or check everything, or serve until they are stopped.
+SKIPPED = (
+    "make",
+    "python3 -m venv",
+    ". .venv",
+    "pip install",
+    "sudo apt-get",
+)
+# Exit codes other than 0: on the small dataset, the worse model may not be significantly worse, and
+# the network may not be sure of a digit.
+EXIT_CODES = {"mnist-cnn-gate": {0, 1}, "mnist-cnn-predict": {0, 3}}
+FASHION = "/usr/share/datasets/fashion-mnist"
+
+
+def commands(text: str) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = (line.split(" #")[0].strip() for block in blocks for line in block.splitlines())
+    return [line for line in lines if not line.startswith(SKIPPED)]
+
+
+@pytest.mark.parametrize("name", [name for name, text in PAGES.items() if commands(text)])
+def test_every_command_runs(small_pipeline: Path, tmp_path: Path, name: str) -> None:
+    clone = shutil.copytree(small_pipeline, tmp_path / "pipe line")
+    log = tmp_path / "log.txt"  # not a pipe: the workers of the queue would hold it open
+    write_idx(tmp_path / "fashion")  # a few images in Fashion-MNIST's format
+    for command in commands(PAGES[name]):
+        command = command.replace(FASHION, f"'{tmp_path}/fashion'")
+        done = run(clone, "sh", "-c", f"({command}) > '{log}' 2>&1")
+        allowed = EXIT_CODES.get(command.split()[0], {0})
+        assert done.returncode in allowed, (command, log.read_text())
+        if command.startswith("dvc queue start"):
+            wait_for_the_queue(clone)
+    if name == "docs/experiments.md":
+        check_experiments(clone)
+
+
+def wait_for_the_queue(folder: Path) -> None:
+    deadline = time.monotonic() + 300
+    while re.search("Queued|Running", status := succeed(folder, "dvc", "queue", "status")):
+        assert time.monotonic() < deadline, status
+        time.sleep(1)
+    assert status.count("Success") == 2, status
+    succeed(folder, "dvc", "queue", "stop")
+
+
+def check_experiments(clone: Path) -> None:
+    """Each of the two experiments that ran at once has its own parameters."""
+    names = set(succeed(clone, "dvc", "exp", "list", "--names-only").split())
+    assert "longer" in names
+    rates = {
+        json.loads(succeed(clone, "dvc", "params", "diff", "longer", name, "--json"))[
+            "params.yaml"
+        ]["train.learning_rate"]["new"]
+        for name in names - {"longer"}
+    }
+    assert rates == {0.006, 0.012}
+
+
+def test_the_page_of_parameters_is_current() -> None:
+    """`python docs/parameters.py > docs/parameters.md` writes it."""
+    assert PAGES["docs/parameters.md"] == page()
+
+
+@pytest.mark.parametrize(
+    "module", sorted(set(re.findall(r"python -m ([a-z_.]+)", "".join(PAGES.values()))))
+)
+def test_a_module_that_is_named_exists(module: str) -> None:
+    assert find_spec(module)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_file_that_is_linked_exists(name: str) -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)", PAGES[name])
+    assert [link for link in links if not (ROOT / name).parent.joinpath(link).is_file()] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len(PAGES["README.md"].splitlines()) <= 150
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("docs/")])
+def test_every_page_is_linked(name: str) -> None:
+    """From the README, or from a page that it links to."""
+    linking = (text for other, text in PAGES.items() if other != name)
+    assert any(f"({Path(name).name})" in text or f"({name})" in text for text in linking)
