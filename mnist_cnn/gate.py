@@ -23,6 +23,9 @@ try:
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from tabulate import tabulate
+
+    from mnist_cnn.evaluation.significance import mcnemar
+    from mnist_cnn.params import PARAMS_PATH, GateParams, load_params
 except ModuleNotFoundError as error:
     print(
         f"error: mnist-cnn-gate needs {error.name}: expected the extra `pipeline`; in a clone, "
@@ -32,9 +35,7 @@ except ModuleNotFoundError as error:
     sys.exit(2)
 
 from mnist_cnn.errors import InputError, report_errors
-from mnist_cnn.evaluation.significance import mcnemar
 from mnist_cnn.files import write_atomically
-from mnist_cnn.params import PARAMS_PATH, GateParams, load_params
 
 METRICS = "metrics/metrics.json"
 MISCLASSIFIED = "metrics/misclassified.csv"
