@@ -17,7 +17,7 @@ repro: .venv/installed
 	$(BIN)/dvc list --dvc-only --recursive --size --show-hash .
 
 demo: .venv/installed
-	$(BIN)/python -m mnist_cnn.reading.demo
+	$(BIN)/mnist-cnn-demo
 
 # More processes than the two cores they are meant for: many tests wait for others.
 test: lint
@@ -34,8 +34,9 @@ lint: .venv/installed-dev
 	$(BIN)/actionlint
 	$(BIN)/zizmor --offline --quiet .github
 
-.venv/installed: requirements.txt | .venv/bin/python
+.venv/installed: requirements.txt pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --requirement requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 .venv/installed-dev: requirements-dev.txt .venv/installed
@@ -48,12 +49,12 @@ lint: .venv/installed-dev
 
 # The core lock constrains the others, so that all fit into one environment.
 lock: .venv/installed-dev
-	$(call compile,requirements)
-	$(call compile,requirements-dev) --constraints requirements.txt
-	$(call compile,requirements-benchmark) --constraints requirements.txt
+	$(call compile,pipeline,requirements.txt)
+	$(call compile,dev,requirements-dev.txt) --constraints requirements.txt
+	$(call compile,benchmark,requirements-benchmark.txt) --constraints requirements.txt
 
 compile = $(BIN)/uv pip compile --upgrade --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-header $(1).in --output-file $(1).txt
+	--no-header --extra $(1) pyproject.toml --output-file $(2)
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build mnist_cnn.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,5 +1,5 @@
-"""`python -m mnist_cnn.gate`: are the results good enough, and no worse than those of a baseline
-and of the latest release?
+"""`mnist-cnn-gate`: are the results good enough, and no worse than those of a baseline and of the
+latest release?
 
 Exit code 0: pass. 1: fail. 2: inconclusive, which is never a pass.
 """
@@ -18,15 +18,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-from dvc.api import DVCFileSystem
-from dvc.exceptions import DvcException
-from tabulate import tabulate
+try:
+    import yaml
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from tabulate import tabulate
+
+    from mnist_cnn.evaluation.significance import mcnemar
+    from mnist_cnn.params import PARAMS_PATH, GateParams, load_params
+except ModuleNotFoundError as error:
+    print(
+        f"error: mnist-cnn-gate needs {error.name}: expected the extra `pipeline`; in a clone, "
+        "`pip install '.[pipeline]'` installs it",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 from mnist_cnn.errors import InputError, report_errors
-from mnist_cnn.evaluation.significance import mcnemar
 from mnist_cnn.files import write_atomically
-from mnist_cnn.params import PARAMS_PATH, GateParams, load_params
 
 METRICS = "metrics/metrics.json"
 MISCLASSIFIED = "metrics/misclassified.csv"
@@ -63,7 +72,7 @@ class Row(NamedTuple):
 
 @partial(report_errors, exit_code=2)
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m mnist_cnn.gate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="mnist-cnn-gate", description=__doc__)
     parser.add_argument("--baseline", metavar="REV", help="Git revision or DVC experiment")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="also write the report here")
     arguments = parser.parse_args()

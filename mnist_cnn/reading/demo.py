@@ -1,4 +1,4 @@
-"""`python -m mnist_cnn.reading.demo`: serve a page to draw digits on or drop pictures of them.
+"""`mnist-cnn-demo`: serve a page to draw digits on or drop pictures of them.
 
 It serves this machine alone, on the loopback address, and the page loads nothing from elsewhere.
 The page, demo.html, posts a picture and gets the answer of `Server.read` as JSON.
@@ -134,7 +134,7 @@ def _data_url(image: Grey) -> str:
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        "python -m mnist_cnn.reading.demo",
+        "mnist-cnn-demo",
         description="Serve a page to draw digits on, for this machine only.",
     )
     add_model_option(parser)

@@ -1,4 +1,4 @@
-"""`python -m mnist_cnn.reading.predict PATH...`: read the digits in pictures.
+"""`mnist-cnn-predict PATH...`: read the digits in pictures.
 
 Exit code 0: every picture was read. 1: a picture or the model couldn't be used; the other pictures
 still get their answers. 3: all were read, but some answers are not sure.
@@ -166,7 +166,7 @@ def _explain(reading: Reading, path: Path) -> None:
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        "python -m mnist_cnn.reading.predict",
+        "mnist-cnn-predict",
         description="Read the digits in pictures.",
         epilog="Exit code 0: every picture was read; 1: a picture or the model couldn't be used; "
         "3: all were read, but some answers are not sure.",

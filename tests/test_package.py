@@ -1,0 +1,93 @@
+"""The wheel, installed with what reading pictures takes and nothing else."""
+
+import configparser
+import os
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT, run, succeed
+
+SCRIPTS = "Scripts" if os.name == "nt" else "bin"
+
+
+@pytest.fixture(scope="module")
+def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("package")
+    source = shutil.copytree(clone, folder / "source")  # building leaves files there
+    build = ("pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), ".")
+    succeed(source, "python", "-m", *build)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def commands(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an environment's commands."""
+    environment = tmp_path_factory.mktemp("environment")
+    succeed(ROOT, "uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(environment))
+    commands = environment / SCRIPTS
+    target = ("--python", str(commands / "python"), "--constraints", "requirements.txt")
+    done = run(ROOT, "uv", "pip", "install", *target, str(wheel))
+    if "Failed to fetch" in done.stderr and "CI" not in os.environ:
+        pytest.skip("this test installs packages, and the package index can't be reached")
+    assert done.returncode == 0, done.stderr
+    return commands
+
+
+def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (entry_points,) = (name for name in names if name.endswith("/entry_points.txt"))
+        scripts = configparser.ConfigParser()
+        scripts.read_string(archive.read(entry_points).decode())
+    package = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "mnist_cnn").rglob("*")
+        if path.suffix in (".py", ".html")
+    }
+    assert {name for name in names if ".dist-info/" not in name} == package
+    assert "mnist_cnn/reading/demo.html" in package
+    assert dict(scripts["console_scripts"]) == {
+        "mnist-cnn-predict": "mnist_cnn.reading.predict:main",
+        "mnist-cnn-demo": "mnist_cnn.reading.demo:main",
+        "mnist-cnn-gate": "mnist_cnn.gate:main",
+    }
+
+
+def test_it_reads_a_picture_without_tensorflow(
+    commands: Path, digit_models: Path, tmp_path: Path
+) -> None:
+    command = (str(commands / "mnist-cnn-predict"), "--multiple", "--explain", "explained")
+    model = ("--model", str(digit_models / "model.onnx"))
+    done = run(tmp_path, *command, *model, str(ROOT / "data/example.jpg"))
+    assert done.returncode in (0, 3), done.stderr
+    assert done.stdout.splitlines()[1].split()[0] == "2026"
+    assert (tmp_path / "explained/0001-example.png").exists()
+    available = "from importlib.util import find_spec as f; print(f('tensorflow'), f('dvc'))"
+    assert succeed(tmp_path, str(commands / "python"), "-c", available) == "None None\n"
+
+
+@pytest.mark.parametrize("name", ["predict", "demo"])
+def test_a_command_calls_itself_what_it_is_called(
+    commands: Path, tmp_path: Path, name: str
+) -> None:
+    usage = succeed(tmp_path, str(commands / f"mnist-cnn-{name}"), "--help")
+    assert usage.startswith(f"usage: mnist-cnn-{name} ")
+
+
+def test_a_missing_extra_is_one_line(commands: Path, digit_models: Path, tmp_path: Path) -> None:
+    gate = run(tmp_path, str(commands / "mnist-cnn-gate"))
+    assert gate.returncode == 2
+    assert gate.stderr == (
+        "error: mnist-cnn-gate needs yaml: expected the extra `pipeline`; in a clone, "
+        "`pip install '.[pipeline]'` installs it\n"
+    )
+    model = ("--model", str(digit_models / "model.keras"))
+    predict = run(tmp_path, str(commands / "mnist-cnn-predict"), *model, "x.png")
+    assert predict.returncode == 1
+    assert "model.keras is not usable (No module named 'keras')" in predict.stderr
+    assert predict.stderr.count("\n") == 1
