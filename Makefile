@@ -21,10 +21,10 @@ demo: .venv/installed
 
 # More processes than the two cores they are meant for: many tests wait for others.
 test: lint
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 quick: lint
-	$(BIN)/pytest --numprocesses 3 --dist loadfile -m "not training"
+	$(BIN)/pytest --numprocesses 3 --dist loadgroup -m "not training"
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
