@@ -11,8 +11,6 @@ import pytest
 
 from tests.helpers import ROOT, run, succeed
 
-SCRIPTS = "Scripts" if os.name == "nt" else "bin"
-
 
 @pytest.fixture(scope="module")
 def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -25,17 +23,21 @@ def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def commands(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an environment's commands."""
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("environment")
     succeed(ROOT, "uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(environment))
-    commands = environment / SCRIPTS
-    target = ("--python", str(commands / "python"), "--constraints", "requirements.txt")
+    target = ("--python", str(environment), "--constraints", "requirements.txt")
     done = run(ROOT, "uv", "pip", "install", *target, str(wheel))
     if "Failed to fetch" in done.stderr and "CI" not in os.environ:
         pytest.skip("this test installs packages, and the package index can't be reached")
     assert done.returncode == 0, done.stderr
-    return commands
+    return environment
+
+
+def command(environment: Path, name: str) -> str:
+    path = shutil.which(name, path=environment / ("Scripts" if os.name == "nt" else "bin"))
+    assert path
+    return path
 
 
 def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
@@ -59,35 +61,36 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
 
 
 def test_it_reads_a_picture_without_tensorflow(
-    commands: Path, digit_models: Path, tmp_path: Path
+    environment: Path, digit_models: Path, tmp_path: Path
 ) -> None:
-    command = (str(commands / "mnist-cnn-predict"), "--multiple", "--explain", "explained")
     model = ("--model", str(digit_models / "model.onnx"))
-    done = run(tmp_path, *command, *model, str(ROOT / "data/example.jpg"))
+    options = ("--multiple", "--explain", "explained", *model)
+    predict = command(environment, "mnist-cnn-predict")
+    done = run(tmp_path, predict, *options, str(ROOT / "data/example.jpg"))
     assert done.returncode in (0, 3), done.stderr
     assert done.stdout.splitlines()[1].split()[0] == "2026"
     assert (tmp_path / "explained/0001-example.png").exists()
     available = "from importlib.util import find_spec as f; print(f('tensorflow'), f('dvc'))"
-    assert succeed(tmp_path, str(commands / "python"), "-c", available) == "None None\n"
+    assert succeed(tmp_path, command(environment, "python"), "-c", available) == "None None\n"
 
 
 @pytest.mark.parametrize("name", ["predict", "demo"])
 def test_a_command_calls_itself_what_it_is_called(
-    commands: Path, tmp_path: Path, name: str
+    environment: Path, tmp_path: Path, name: str
 ) -> None:
-    usage = succeed(tmp_path, str(commands / f"mnist-cnn-{name}"), "--help")
+    usage = succeed(tmp_path, command(environment, f"mnist-cnn-{name}"), "--help")
     assert usage.startswith(f"usage: mnist-cnn-{name} ")
 
 
-def test_a_missing_extra_is_one_line(commands: Path, digit_models: Path, tmp_path: Path) -> None:
-    gate = run(tmp_path, str(commands / "mnist-cnn-gate"))
+def test_a_missing_extra_is_one_line(environment: Path, digit_models: Path, tmp_path: Path) -> None:
+    gate = run(tmp_path, command(environment, "mnist-cnn-gate"))
     assert gate.returncode == 2
     assert gate.stderr == (
         "error: mnist-cnn-gate needs yaml: expected the extra `pipeline`; in a clone, "
         "`pip install '.[pipeline]'` installs it\n"
     )
     model = ("--model", str(digit_models / "model.keras"))
-    predict = run(tmp_path, str(commands / "mnist-cnn-predict"), *model, "x.png")
+    predict = run(tmp_path, command(environment, "mnist-cnn-predict"), *model, "x.png")
     assert predict.returncode == 1
     assert "model.keras is not usable (No module named 'keras')" in predict.stderr
     assert predict.stderr.count("\n") == 1

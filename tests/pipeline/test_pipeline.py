@@ -205,7 +205,7 @@ def test_a_damaged_array_file_is_one_line_and_exit_code_1(
     assert contents(pipeline) == before
     path.write_bytes(content)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: data/prepared/{file} is not usable (")
+    assert done.stderr.startswith(f"error: {Path('data/prepared', file)} is not usable (")
     assert done.stderr.count("\n") == 1
 
 
@@ -216,4 +216,5 @@ def test_validation_images_of_another_size_are_refused(pipeline: Path) -> None:
     done = run_stage(pipeline, "train")
     path.write_bytes(content)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: data/prepared/validation.npz holds images of shape (8, 8")
+    name = Path("data/prepared/validation.npz")
+    assert done.stderr.startswith(f"error: {name} holds images of shape (8, 8")

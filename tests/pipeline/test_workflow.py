@@ -10,8 +10,9 @@ from tests.helpers import ROOT, commit_all, run, succeed
 from tests.test_gate import misread
 
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
-CHECKOUT, *STEPS = WORKFLOW["jobs"]["check"]["steps"]
+CHECKOUT, *STEPS = WORKFLOW["jobs"]["metrics"]["steps"]
 COMMANDS = {step["name"]: step["run"] for step in STEPS if "run" in step}
+(COMMENT,) = (step for step in WORKFLOW["jobs"]["comment"]["steps"] if "run" in step)
 SHELL = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")
 
 
@@ -52,19 +53,38 @@ def test_a_pull_request_gets_its_report(pipeline: Path, tmp_path: Path) -> None:
     assert printed.startswith("## Metric check: fail (no regression against HEAD^1)\n")
     assert re.search(r"no regression against HEAD\^1 .+ 30 lost, 0 won, .+ fail ", printed)
     assert re.search(r"no regression against v1\.0 .+ 0 lost, 0 won, .+ pass ", printed)
-    report = (runner / "report/report.md").read_text()
-    assert report.startswith(printed)
-    names = re.findall(r"!\[\]\((.+)\.png\)", report)
-    assert names == [
-        "classification_report",
-        "confusion_matrix",
-        "reliability",
-        "training",
-        "worst_mistakes",
-    ]
-    for name in names:
-        assert (runner / f"report/{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert (runner / "report/report.md").read_text() == printed
+    page = (runner / "report/plots/index.html").read_text(encoding="utf-8")
+    assert '"metrics_training_csv"' in page
+    assert '"HEAD^1"' in page
 
     environment["BASELINE"] = ""  # as after a push
     assert run_step("Check the metrics") == 0
     assert "against v1.0" in (runner / "report/report.md").read_text()
+
+
+def test_the_report_becomes_a_comment(tmp_path: Path) -> None:
+    (tmp_path / "report.md").write_text("## Metric check: pass\n")
+    gh = tmp_path / "gh"
+    gh.write_text('#!/bin/sh\necho "$@"\ncat report.md\n')
+    gh.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.defpath}", "NUMBER": "7", "PLOTS": "https://plots"}
+    assert environment.keys() - {"PATH"} < COMMENT["env"].keys()
+    assert succeed(tmp_path, *SHELL, COMMENT["run"], **environment) == (
+        "pr comment 7 --edit-last --create-if-none --body-file report.md\n"
+        "## Metric check: pass\n"
+        "\n[The plots](https://plots): unpack, and open plots/index.html\n"
+    )
+
+
+def test_only_the_comment_may_write() -> None:
+    assert WORKFLOW["permissions"] == {}
+    jobs = WORKFLOW["jobs"]
+    assert {name: job["permissions"] for name, job in jobs.items()} == {
+        "test": {"contents": "read"},
+        "systems": {"contents": "read"},
+        "metrics": {"contents": "read"},
+        "comment": {"pull-requests": "write"},
+    }
+    # It runs nothing of the pull request's.
+    assert not any("checkout" in step.get("uses", "") for step in jobs["comment"]["steps"])

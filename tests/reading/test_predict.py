@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,7 @@ def test_standard_input(workspace: Path) -> None:
     assert parse(piped.stdout.decode())[0]["digits"] == parse(named.stdout)[0]["digits"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a closed pipe is another error")
 def test_a_reader_that_closes_the_pipe_ends_it_quietly(workspace: Path) -> None:
     many = ["my pictures/0.png"] * 300
     with subprocess.Popen(
@@ -179,7 +181,7 @@ def test_a_changed_model_is_refused(workspace: Path, tmp_path: Path) -> None:
         ("model.pkl", b"not a model", "is not a model: expected a SavedModel folder or a file"),
         (".", None, ". is not a model: expected a SavedModel folder or a file"),
         ("", None, ". is not a model: expected a SavedModel folder or a file"),
-        ("/", None, "/ is not a model: expected a SavedModel folder or a file"),
+        ("/", None, f"{Path('/')} is not a model: expected a SavedModel folder or a file"),
     ],
 )
 def test_an_unusable_model_is_one_line(
