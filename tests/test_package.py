@@ -92,5 +92,5 @@ def test_a_missing_extra_is_one_line(environment: Path, digit_models: Path, tmp_
     model = ("--model", str(digit_models / "model.keras"))
     predict = run(tmp_path, command(environment, "mnist-cnn-predict"), *model, "x.png")
     assert predict.returncode == 1
-    assert "model.keras is not usable (No module named 'keras')" in predict.stderr
+    assert "model.keras needs the package keras: expected the extra `pipeline`" in predict.stderr
     assert predict.stderr.count("\n") == 1

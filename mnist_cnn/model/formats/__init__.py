@@ -36,8 +36,8 @@ def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: 
     If CHECKSUMS next to a file lists it, its checksum is verified first.
 
     Raises:
-        InputError: the model is missing, damaged, fails its checksum, was made for other images or
-            classes, or doesn't give probabilities.
+        InputError: the model is missing, damaged, fails its checksum, needs a package that isn't
+            installed, was made for other images or classes, or doesn't give probabilities.
     """
     readers = {path.suffix: read for path, _, read in FORMATS.values()}
     suffix = "" if path.is_dir() else path.suffix
@@ -62,6 +62,11 @@ def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: 
             raise ValueError("what it gives isn't probabilities that sum to 1")
     except InputError:
         raise
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{path} needs the package {error.name}: expected the extra `pipeline`; in a clone, "
+            "`pip install '.[pipeline]'` installs it"
+        ) from error
     except Exception as error:  # a damaged file can raise anything
         raise InputError(
             f"{path} is not usable ({describe_exception(error)}): expected a model that takes "
