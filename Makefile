@@ -1,4 +1,4 @@
-# make repro   run the pipeline         make test    check everything (6 minutes)
+# make repro   run the pipeline         make test    check everything (7 minutes)
 # make demo    serve a page to draw on  make quick   check what needs no training (1 minute)
 # make lock    renew the lock files     make clean   remove the environment
 .PHONY: repro demo test quick lint lock clean
@@ -21,10 +21,10 @@ demo: .venv/installed
 
 # More processes than the two cores they are meant for: many tests wait for others.
 test: lint
-	$(BIN)/pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 quick: lint
-	$(BIN)/pytest --numprocesses 3 --dist loadgroup -m "not training"
+	$(BIN)/pytest --numprocesses 3 --dist loadfile -m "not training"
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

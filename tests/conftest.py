@@ -22,23 +22,18 @@ SharedFolder = Callable[[str, Callable[[Path], None]], Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what trains a network: `-m "not training"` leaves it out. In parallel, a file is for one
-    process, but each page of the documentation is for any. The longest tests start first."""
+    """Mark what trains a network: `-m "not training"` leaves it out. Start with the files that take
+    longest and, in parallel, with those that don't wait for the pipeline they build."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if (
-            fixtures & {"small_pipeline", "digit_models", "own"}
+            fixtures & {"small_pipeline", "digit_models", "own", "trained"}
             or item.path.parent.name == "training"
         ):
             item.add_marker(pytest.mark.training)
-        documentation = item.path.name == "test_docs.py"
-        item.add_marker(pytest.mark.xdist_group(item.name if documentation else str(item.path)))
-    order = ["experiments.md", "README.md", "test_demo.py", "test_predict.py", "test_docs.py"]
-    items.sort(
-        key=lambda item: next(
-            (i for i, name in enumerate(order) if name in item.nodeid), len(order)
-        )
-    )
+    order = ["test_docs_experiments.py", "test_demo.py", "test_pictures.py", "test_predict.py"]
+    order += ["test_docs.py", "test_run_cache.py"]
+    items.sort(key=lambda item: [*order, item.path.name].index(item.path.name))
 
 
 @pytest.fixture(scope="session")

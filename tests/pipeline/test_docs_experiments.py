@@ -1,0 +1,21 @@
+"""The page on experiments: its commands run, on one of the parallel test processes."""
+
+import json
+import shutil
+from pathlib import Path
+
+from tests.helpers import succeed
+from tests.pipeline.test_docs import EXPERIMENTS, run_commands
+
+
+def test_every_command_runs(small_pipeline: Path, tmp_path: Path) -> None:
+    clone = shutil.copytree(small_pipeline, tmp_path / "pipe line")
+    run_commands(EXPERIMENTS, clone, tmp_path / "log.txt")
+    names = set(succeed(clone, "dvc", "exp", "list", "--names-only").split())
+    assert "longer" in names
+    # Each of the two experiments that ran at once has its own parameters.
+    rates = set()
+    for name in names - {"longer"}:
+        changes = json.loads(succeed(clone, "dvc", "params", "diff", "longer", name, "--json"))
+        rates.add(changes["params.yaml"]["train.learning_rate"]["new"])
+    assert rates == {0.006, 0.012}
