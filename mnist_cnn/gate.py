@@ -63,11 +63,11 @@ class Row(NamedTuple):
     """A check, as a row of the report: numbers as text, "" where there is none."""
 
     check: str
-    limit: str
+    verdict: str
     value: str
+    limit: str
     baseline: str
     difference: str
-    verdict: str
 
 
 @partial(report_errors, exit_code=2)
@@ -322,11 +322,11 @@ def check_bounds(params: GateParams, results: Results, baseline: Results | None)
         rows.append(
             Row(
                 name,
-                f"{sign} {bound:.10g}",
+                "pass" if (value >= bound if sign == ">=" else value <= bound) else "fail",
                 f"{value:.10g}",
+                f"{sign} {bound:.10g}",
                 "" if before is None else f"{before:.10g}",
                 "" if before is None else f"{value - before:+.10g}",
-                "pass" if (value >= bound if sign == ">=" else value <= bound) else "fail",
             )
         )
     return rows
@@ -355,11 +355,11 @@ def check_regression(params: GateParams, baseline: str, lost: int, won: int, ima
     failed = -gain > params.tolerated_drop and p < params.significance_level
     return Row(
         f"no regression against {baseline}",
-        f"drop <= {params.tolerated_drop:.10g} or p >= {params.significance_level:.10g}",
+        "fail" if failed else "pass",
         f"{lost} lost, {won} won, p = {p:.2g}",
+        f"drop <= {params.tolerated_drop:.10g} or p >= {params.significance_level:.10g}",
         "",
         f"{gain:+.10g}",
-        "fail" if failed else "pass",
     )
 
 

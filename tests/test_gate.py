@@ -104,10 +104,10 @@ def test_floors_and_ceilings_include_their_bound() -> None:
     found = NONE._replace(metrics={"accuracy": 0.5, "recall": 0.499, "loss": 2.0, "size": 11})
     before = NONE._replace(metrics={"accuracy": 0.25, "loss": 3.0})
     assert gate.check_bounds(params, found, before) == [
-        ("accuracy", ">= 0.5", "0.5", "0.25", "+0.25", "pass"),
-        ("recall", ">= 0.5", "0.499", "", "", "fail"),
-        ("loss", "<= 2", "2", "3", "-1", "pass"),
-        ("size", "<= 10", "11", "", "", "fail"),
+        ("accuracy", "pass", "0.5", ">= 0.5", "0.25", "+0.25"),
+        ("recall", "fail", "0.499", ">= 0.5", "", ""),
+        ("loss", "pass", "2", "<= 2", "3", "-1"),
+        ("size", "fail", "11", "<= 10", "", ""),
     ]
 
 
@@ -286,9 +286,9 @@ def test_the_report_has_each_check_with_its_limit_and_difference(
     misread(workspace, 45)
     code, printed, _ = check("--baseline", "main", "--markdown", "report.md")
     assert code == 1
-    assert re.search(r"accuracy +>= 0\.6 +0\.\d+ +0\.\d+ +\+0 +pass", printed)
-    row = r"no regression against main +drop <= 0\.0005 or p >= 0\.05 +45 lost, 0 won, p = \S+ +"
-    assert re.search(rf"{row}-0\.1125 +fail", printed)
+    assert re.search(r"accuracy +pass +0\.\d+ +>= 0\.6 +0\.\d+ +\+0\n", printed)
+    row = r"no regression against main +fail +45 lost, 0 won, p = \S+ +"
+    assert re.search(rf"{row}drop <= 0\.0005 or p >= 0\.05 +-0\.1125\n", printed)
     listing = r"45 lost against main: \d+ \(\d as \d\), .+ and\s+5\s+more"
     assert re.search(listing, printed, re.DOTALL)
     assert " won against" not in printed
@@ -315,8 +315,8 @@ def test_small_drops_add_up_against_the_latest_release(workspace: Path, check: C
     misread(workspace, 4)
     code, printed, _ = check("--baseline", "parent")
     assert code == 1
-    assert re.search(r"no regression against parent .+4 lost, 0 won, .+ pass\n", printed)
-    assert re.search(r"no regression against v1\.0 .+8 lost, 0 won, .+ fail\n", printed)
+    assert re.search(r"no regression against parent +pass +4 lost, 0 won, ", printed)
+    assert re.search(r"no regression against v1\.0 +fail +8 lost, 0 won, ", printed)
     assert "8 lost against v1.0: " in printed
 
 
