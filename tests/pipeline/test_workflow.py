@@ -51,8 +51,8 @@ def test_a_pull_request_gets_its_report(pipeline: Path, tmp_path: Path) -> None:
 
     printed = summary.read_text()
     assert printed.startswith("## Metric check: fail (no regression against HEAD^1)\n")
-    assert re.search(r"no regression against HEAD\^1 .+ 30 lost, 0 won, .+ fail ", printed)
-    assert re.search(r"no regression against v1\.0 .+ 0 lost, 0 won, .+ pass ", printed)
+    assert re.search(r"no regression against HEAD\^1 .+ fail .+ 30 lost, 0 won, ", printed)
+    assert re.search(r"no regression against v1\.0 .+ pass .+ 0 lost, 0 won, ", printed)
     assert (runner / "report/report.md").read_text() == printed
     page = (runner / "report/plots/index.html").read_text(encoding="utf-8")
     assert '"metrics_training_csv"' in page
