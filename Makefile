@@ -1,6 +1,6 @@
-# make repro   run the pipeline         make test    check everything (7 minutes)
-# make demo    serve a page to draw on  make quick   check what needs no training (1 minute)
-# make lock    renew the lock files     make clean   remove the environment
+# make repro   run the pipeline         make test    run all checks (7 minutes)
+# make demo    serve the drawing page   make quick   run the checks without training (1 minute)
+# make lock    update the lock files    make clean   remove the environment
 .PHONY: repro demo test quick lint lock clean
 .DELETE_ON_ERROR:
 
@@ -19,7 +19,7 @@ repro: .venv/installed
 demo: .venv/installed
 	$(BIN)/mnist-cnn-demo
 
-# More processes than the two cores they are meant for: many tests wait for others.
+# Three processes for two cores, because many tests wait.
 test: lint
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
@@ -47,7 +47,7 @@ lint: .venv/installed-dev
 	@test -n "$(PYTHON)" || { echo "error: expected Python 3.11, 3.12 or 3.13 on the PATH; install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 
-# The core lock constrains the others, so that all fit into one environment.
+# requirements.txt constrains the others, so that all can share one environment.
 lock: .venv/installed-dev
 	$(call compile,pipeline,requirements.txt)
 	$(call compile,dev,requirements-dev.txt) --constraints requirements.txt

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.compare [RUNS]`: the pipeline against a plain Keras script.
+"""`python -m benchmarks.compare [RUNS]`: compare the pipeline with a plain Keras script.
 
 The two take turns; the pipeline runs in a copy of the workspace. Prints the wall time and test
 accuracy of both for each run, the ratio of the times, and the peak memory of each stage. Needs
@@ -43,7 +43,7 @@ def main(runs: int) -> None:
 
 @contextmanager
 def copied_project() -> Iterator[Path]:
-    """A temporary copy of the workspace, without results, as a separate DVC repository."""
+    """Yield a temporary copy of the workspace, without results, as a separate DVC repository."""
     with tempfile.TemporaryDirectory(dir=".", suffix=".partial") as scratch:
         project = Path(scratch, "project")
         shutil.copytree(".", project, ignore=NOT_COPIED)
@@ -65,15 +65,15 @@ def compare_once(project: Path) -> dict[str, float]:
 
 
 def timed(command: list[str], folder: Path) -> tuple[float, str]:
-    """Wall time of `command` in seconds, and what it printed."""
+    """Run `command`. Return its wall time in seconds, and its output."""
     start = time.perf_counter()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=folder)
     return time.perf_counter() - start, done.stdout
 
 
 def run_stage(stage: str, folder: Path) -> tuple[float, float]:
-    """Run a stage of the project in `folder`: its wall time in seconds and its largest resident
-    memory in MB (10^6 bytes), as the operating system counted it."""
+    """Run a stage of the project in `folder`. Return its wall time in seconds and its peak resident
+    memory in MB (10^6 bytes), as reported by the operating system."""
     command = [sys.executable, "-m", f"stages.{stage}"]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder)

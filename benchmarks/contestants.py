@@ -1,9 +1,9 @@
-"""`python -m benchmarks.contestants NAME SEED`: one training, alone in its process.
+"""`python -m benchmarks.contestants NAME SEED`: train one network in a new process.
 
 NAME is `default` (the parameters in params.yaml), a recipe, `RECIPE, N epochs`, or one of
 ALTERNATIVES. Prints a line of JSON after each epoch: `seconds` of training so far, including
-compilation and validation, and the `accuracy` on the test images. The time this takes to measure
-isn't counted. Each training has 2 threads.
+compilation and validation, and the `accuracy` on the test images. The time to measure the accuracy
+isn't counted. Training uses 2 threads.
 """
 
 import json
@@ -34,7 +34,7 @@ def main(name: str, seed: int) -> None:
 
 
 def mnist_arrays() -> tuple[Arrays, Arrays]:
-    """All training and all test images of MNIST."""
+    """Return all training and test images of MNIST."""
     mnist = load_mnist()
     return (
         Arrays(normalize(mnist.train_images), mnist.train_labels.astype(np.int64)),
@@ -43,7 +43,7 @@ def mnist_arrays() -> tuple[Arrays, Arrays]:
 
 
 class Stopwatch:
-    """Counts the seconds of training, without those spent on measuring the accuracy."""
+    """Counts the seconds of training, without the time to measure the accuracy."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -56,7 +56,7 @@ class Stopwatch:
 
 
 def compose(name: str) -> Params:
-    """The parameters as `dvc exp run -S +recipes=RECIPE -S train.epochs=N` composes them."""
+    """Return the parameters that `dvc exp run -S +recipes=RECIPE -S train.epochs=N` composes."""
     recipe, _, epochs = name.removesuffix(" epochs").partition(", ")
     layers = [OmegaConf.load("params.yaml")]
     if recipe != "default":
@@ -149,7 +149,7 @@ def train_with_keras(
 
 def train_pytorch_example(train: Arrays, test: Arrays, seed: int) -> None:
     """The network and settings of https://github.com/pytorch/examples/tree/main/mnist, with the
-    images ready in memory; the original decodes and scales each one again in every epoch."""
+    images ready in memory; the original decodes and scales each of them in every epoch."""
     import torch
     from torch import nn
     from torch.utils.data import DataLoader, TensorDataset

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.formats`: how long each format of the model takes to answer.
+"""`python -m benchmarks.formats`: measure how long each model format takes to predict.
 
 Prints the milliseconds for one image and for a hundred (medians of 200 calls; the formats take
-turns in one process) and the seconds from starting Python to the first answer (medians of three new
-processes). Takes a minute on 2 CPU cores.
+turns in one process), and the seconds from starting Python to the first answer (medians of three
+new processes). Takes a minute on 2 CPU cores.
 """
 
 import subprocess
@@ -45,7 +45,7 @@ def start(path: Path) -> None:
 
 
 def in_turn(times: int, calls: Mapping[str, Callable[[], object]]) -> "pd.Series[float]":
-    """Median seconds of each of the calls, by name."""
+    """Return the median seconds of each call, by name."""
     seconds = defaultdict(list)
     for _ in range(times):
         for name, call in calls.items():

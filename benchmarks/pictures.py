@@ -1,10 +1,10 @@
-"""`python -m benchmarks.pictures [MODEL]`: how accurately digits in pictures are read.
+"""`python -m benchmarks.pictures [MODEL]`: measure how accurately digits in pictures are read.
 
 MNIST's test images become black ink on white paper: 20 to 400 pixels large, rotated by up to 15
-degrees, at a random place, in uneven light and with noise; 2,000 alone and 500 rows of four. The
-digits of other writers are scikit-learn's, 8 x 8 pixels. Each picture is read after
-`mnist_cnn.reading.pictures` and, for comparison, after just scaling it to 28 x 28. All random
-choices come from one seed. Takes three minutes on 2 CPU cores.
+degrees, at random positions, in uneven light and with noise; 2,000 single digits and 500 rows of
+four. Digits by other writers are scikit-learn's, 8 x 8 pixels. Each picture is read after
+preparation by `mnist_cnn.reading.pictures` and, for comparison, after just scaling it to 28 x 28.
+All random choices come from one seed. Takes three minutes on 2 CPU cores.
 """
 
 import io
@@ -58,7 +58,7 @@ def main(path: Path) -> None:
 
 
 def page(images: Pixels, random: np.random.Generator) -> Pixels:
-    """White paper [H, W] with the digits of `images` [N, 28, 28] in a row."""
+    """Draw the digits of `images` [N, 28, 28] in a row on white paper [H, W]."""
     size = int(random.integers(20, 401))
     digits = [_enlarged(image, size, random) for image in images]
     gaps = (random.uniform(0.15, 0.5, len(digits)) * size).astype(int)
@@ -91,8 +91,8 @@ def _enlarged(image: Pixels, size: int, random: np.random.Generator) -> Image.Im
 def measure(
     model: Model, pictures: list[Pixels], labels: npt.NDArray[np.uint8], inverted: bool = False
 ) -> list[float]:
-    """How many pictures, the accuracies without and with preparation, and milliseconds per picture
-    for decoding and preparing it."""
+    """Return the number of pictures, the accuracies without and with preparation, and the
+    milliseconds per picture for decoding and preparing it."""
     scaled = [np.asarray(Image.fromarray(p).resize((28, 28)), np.float32) / 255 for p in pictures]
     naive = np.stack(scaled).astype(np.float32)[..., np.newaxis]
     answers = model(1 - naive if inverted else naive).argmax(axis=1)

@@ -1,4 +1,4 @@
-"""The same network without a pipeline, in a plain Keras script."""
+"""Train the same network without a pipeline, in a plain Keras script."""
 
 import json
 

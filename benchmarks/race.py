@@ -1,6 +1,6 @@
-"""`python -m benchmarks.race`: training time and accuracy of the recipes and of what others use.
+"""`python -m benchmarks.race`: compare training time and accuracy of the recipes and alternatives.
 
-The trainings take turns, each alone in a process with 2 threads. Writes their results to
+The contestants take turns, each in a new process with 2 threads. Writes the results to
 `benchmarks/race.csv` and the figure to `benchmarks/race.png`, and prints a table. Takes about an
 hour on 2 CPU cores, and needs requirements-benchmark.txt.
 """
@@ -51,8 +51,8 @@ def main() -> None:
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
-    """For each contestant, the median seconds until its test accuracy reached each of LEVELS (`-`
-    if a run never did), the median seconds in all and the final accuracy."""
+    """Return for each contestant the median seconds until its test accuracy reached each of LEVELS
+    (`-` if a run never did), the median total seconds and the final accuracy."""
     rows = []
     for name, runs in results.groupby("contestant", sort=False):
         row = {"training": name, "runs": str(runs["seed"].nunique())}
@@ -69,8 +69,8 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def picture(results: pd.DataFrame) -> Figure:
-    """Mean test accuracy after each epoch against the mean seconds until then. Both axes are
-    logarithmic, the accuracy's in the share of errors."""
+    """Plot the mean test accuracy after each epoch against the mean seconds until then. Both axes
+    are logarithmic; the accuracy axis in the share of errors."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for name, runs in results.groupby("contestant", sort=False):

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.scale`: time and memory of the stages with up to forty times the images.
+"""`python -m benchmarks.scale`: measure the stages' time and memory with up to 40 times the images.
 
 The datasets hold MNIST's 70,000 images once, 3, 10 and 40 times. The recipe `fast` trains on each
 for one epoch; every copy of an image is augmented differently. Prints the wall time and peak memory
-of each stage, and the cost of each further image. Needs Linux or macOS and 15 GB of disk, and takes
-about six minutes on 2 CPU cores.
+of each stage, and the cost of each additional image. Needs Linux or macOS and 15 GB of disk space,
+and takes about six minutes on 2 CPU cores.
 """
 
 from pathlib import Path
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def write_copies(folder: Path, copies: int) -> None:
-    """MNIST, each image `copies` times, as IDX files."""
+    """Write MNIST, each image `copies` times, as IDX files."""
     folder.mkdir(parents=True)
     mnist = load_mnist()
     for name, array in (

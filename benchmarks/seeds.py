@@ -1,7 +1,7 @@
-"""`python -m benchmarks.seeds`: test metrics of the current parameters over 5 seeds, and how often
-the metric check mistakes one seed for a regression against another.
+"""`python -m benchmarks.seeds`: measure the test metrics over 5 seeds, and how often the metric
+check mistakes one seed for a regression against another.
 
-Each seed is a DVC experiment `seed-N`, run in a copy of the workspace; `dvc exp show` lists them
+Each seed is a DVC experiment `seed-N`, run in a copy of the workspace. `dvc exp show` lists them
 afterwards. Takes about a minute a seed on 2 CPU cores.
 """
 

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.speed [ROUNDS]`: time and memory that a training image costs.
+"""`python -m benchmarks.speed [ROUNDS]`: measure time and memory per training image.
 
 Compares the default recipe with Keras' `fit`, and every recipe with and without the settings that
-make its bytes repeat. Each measurement is the second epoch of a separate process with 2 threads;
+make it reproducible. Each measurement is the second epoch of a new process with 2 threads;
 the cases take turns. Takes about six minutes a round on 2 CPU cores. Needs Linux or macOS.
 """
 
@@ -47,7 +47,7 @@ def measure(case: str) -> None:
 
 
 def recipe_epoch(case: str, train: Arrays) -> float:
-    """Seconds of the second epoch of two."""
+    """Return the seconds of the second of two epochs."""
     from mnist_cnn.model.backend import set_seed
     from mnist_cnn.model.network import build_network
     from mnist_cnn.training.fit import fit
@@ -70,7 +70,7 @@ def recipe_epoch(case: str, train: Arrays) -> float:
 
 
 def keras_epoch(train: Arrays) -> float:
-    """Seconds of the second epoch of Keras' `fit` at its defaults."""
+    """Return the seconds of the second epoch of Keras' `fit` at its defaults."""
     import tensorflow as tf
 
     from benchmarks.plain_keras import plain_network

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.workers [ROUNDS]`: what a second worker is worth.
+"""`python -m benchmarks.workers [ROUNDS]`: measure the speed-up from a second worker.
 
-Trains the default recipe with one process and with two, each on its own core, connected over the
+Trains the default recipe with one process and with two, each on one core, connected over the
 loopback interface. Each measurement is the second epoch of new processes; the cases take turns.
 Takes about two minutes a round on 2 CPU cores. Needs Linux.
 """

@@ -1,4 +1,4 @@
-"""Train, check and use a convolutional network. Imports point downwards:
+"""Train, check and use a convolutional network. Modules import only those to their right:
 
 reading, gate → evaluation, training → model → data → files, params → errors
 """

@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 class InputError(Exception):
-    """A problem the user can fix. The message names the thing, what was expected and what to do."""
+    """A problem the user can fix. The message says what is wrong, what was expected, what to do."""
 
 
 def report_errors(main: Callable[[], None], exit_code: int = 1) -> Callable[[], None]:
     """Decorate a command's `main` so that an `InputError` is printed as one line.
 
-    Any other exception is a bug and keeps its traceback. Both exit with `exit_code`, Ctrl-C with
-    130, and a reader that closes the pipe, such as `head`, with 141 (128 + SIGPIPE).
+    Any other exception is a bug and keeps its traceback. Both exit with `exit_code`. Ctrl-C exits
+    with 130. If the reader closes the pipe, as `head` does, the command exits with 141 (SIGPIPE).
     """
 
     @functools.wraps(main)
@@ -44,7 +44,7 @@ def report_errors(main: Callable[[], None], exit_code: int = 1) -> Callable[[], 
 
 
 def describe_exception(error: Exception) -> str:
-    """The message of an exception on one line; for an `OSError`, the system's reason alone."""
+    """Return an exception's message on one line; for an `OSError`, only the system's reason."""
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     reason = getattr(error, "strerror", None) or str(message)
     return " ".join(reason.split()) or type(error).__name__
@@ -52,7 +52,7 @@ def describe_exception(error: Exception) -> str:
 
 @contextmanager
 def suppress_stderr() -> Iterator[None]:
-    """Discard what compiled libraries write to stderr regardless of their log level."""
+    """Discard stderr, to which compiled libraries write regardless of their log level."""
     stderr = os.dup(2)
     with Path(os.devnull).open("wb") as devnull:
         os.dup2(devnull.fileno(), 2)

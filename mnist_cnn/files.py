@@ -19,11 +19,11 @@ if TYPE_CHECKING:  # takes a second to import
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
-    """Yield a path next to `path` for a new file or folder; it replaces `path` when the block
-    succeeds, and is removed when the block fails.
+    """Yield a temporary path next to `path`. The file or folder written there replaces `path` if
+    the block succeeds, and is removed if it fails.
 
-    Missing parent folders are created. A killed process leaves `NAME.partial.SUFFIX` behind, which
-    the next run overwrites.
+    Creates missing parent folders. A killed process leaves `NAME.partial.SUFFIX` behind, which the
+    next run overwrites.
 
     Raises:
         InputError: `path` can't be written, or the disk is full.
@@ -51,10 +51,10 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Create the empty folder `path` and remove it, with everything in it, when the block ends.
+    """Create an empty folder `path`. Remove it and its contents when the block ends.
 
     Raises:
-        InputError: it can't be created.
+        InputError: the folder can't be created.
     """
     try:
         _remove(path)
@@ -74,8 +74,8 @@ def _remove(path: Path) -> None:
 
 
 def reproducible_zip_entry(name: str) -> zipfile.ZipInfo:
-    """A zip entry that doesn't depend on the time or the system: dated 1980-01-01, the earliest
-    date the format allows, and marked as made on Unix (system 3)."""
+    """Return a zip entry that doesn't depend on the time or the system: dated 1980-01-01, the
+    earliest date the format allows, and marked as created on Unix (system 3)."""
     entry = zipfile.ZipInfo(name)
     entry.create_system = 3
     entry.external_attr = 0o644 << 16
@@ -83,19 +83,19 @@ def reproducible_zip_entry(name: str) -> zipfile.ZipInfo:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, as `sha256sum` prints it."""
+    """Return the SHA-256 of a file, as `sha256sum` prints it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write `table` atomically, without its index, fractions with 6 decimals."""
+    """Write `table` atomically, without its index and with 6 decimals for floats."""
     with write_atomically(path) as partial:
         table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\n")
 
 
 def write_json(values: dict[str, Any], path: Path) -> None:
-    """Write `values` atomically, indented by 2."""
+    """Write `values` atomically, indented by 2 spaces."""
     with write_atomically(path) as partial:
         text = json.dumps(values, indent=2) + "\n"
         partial.write_text(text, encoding="utf-8", newline="\n")

@@ -1,7 +1,7 @@
-"""`mnist-cnn-gate`: are the results good enough, and no worse than those of a baseline and of the
-latest release?
+"""`mnist-cnn-gate`: check that the results are good enough, and no worse than those of a baseline
+and of the latest release.
 
-Exit code 0: pass. 1: fail. 2: inconclusive, which is never a pass.
+Exit code 0: pass. 1: fail. 2: inconclusive, because a check couldn't be made.
 """
 
 import argparse
@@ -49,8 +49,8 @@ OTHER_BASELINE = (
 
 class Results(NamedTuple):
     """The results in the workspace or in a revision: `metrics.json`; the (actual, predicted)
-    classes of each misclassified image, by index; the number of test images; the MD5 of the file
-    that holds them."""
+    classes of each misclassified image, by index; the number of test images; and the MD5 of their
+    file."""
 
     source: str
     metrics: dict[str, float]
@@ -60,7 +60,7 @@ class Results(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A check, as a row of the report: numbers as text, "" where there is none."""
+    """A check, as a row of the report: numbers as text, "" if there is none."""
 
     check: str
     verdict: str
@@ -73,8 +73,8 @@ class Row(NamedTuple):
 @partial(report_errors, exit_code=2)
 def main() -> None:
     parser = argparse.ArgumentParser(prog="mnist-cnn-gate", description=__doc__)
-    parser.add_argument("--baseline", metavar="REV", help="Git revision or DVC experiment")
-    parser.add_argument("--markdown", metavar="FILE", type=Path, help="also write the report here")
+    parser.add_argument("--baseline", metavar="REV", help="a Git revision or DVC experiment")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="also write a report to FILE")
     arguments = parser.parse_args()
     if arguments.baseline is not None and not arguments.baseline:
         parser.error("--baseline is empty: expected a Git revision or a DVC experiment")
@@ -93,10 +93,10 @@ def main() -> None:
 
 def check(rev: str | None) -> tuple[list[Row], dict[str, str]]:
     """Check the metrics and compare with `rev`, if given, and with the latest release, if there is
-    one. Returns the checks, and lists of the images lost and won by their titles.
+    one. Return the checks, and a mapping from titles to lists of lost and won images.
 
     Raises:
-        InputError: a check can't be made, or there is none to make.
+        InputError: a check can't be made, or there is nothing to check.
     """
     params = load_params().gate
     check_lock()
@@ -123,7 +123,7 @@ def check(rev: str | None) -> tuple[list[Row], dict[str, str]]:
 
 
 def check_lock() -> None:
-    """Refuse results that `dvc repro` would recreate. Data that isn't checked out is no reason.
+    """Refuse results that `dvc repro` would recreate. Data doesn't have to be checked out.
 
     Raises:
         InputError: there is no Git or DVC repository, or `dvc.lock` doesn't match `dvc.yaml`,
@@ -148,7 +148,7 @@ def check_lock() -> None:
         name
         for name, stage in declared.items()
         if name not in unchanged
-        or stage.get("frozen")  # DVC doesn't look
+        or stage.get("frozen")  # DVC doesn't check these
         or declared_entries(stage, params) != recorded_entries(recorded[name])
         or not all(files.exists(dep["path"]) for dep in recorded[name]["deps"])
     ]
@@ -160,7 +160,7 @@ def check_lock() -> None:
 
 
 def declared_entries(stage: dict[str, Any], params: dict[str, Any]) -> tuple[set[str], ...]:
-    """The dependencies, outputs and parameters of a stage in `dvc.yaml`."""
+    """Return the dependencies, outputs and parameters of a stage in `dvc.yaml`."""
 
     def names(*keys: str) -> set[str]:
         entries = [entry for key in keys for entry in stage.get(key, [])]
@@ -171,13 +171,13 @@ def declared_entries(stage: dict[str, Any], params: dict[str, Any]) -> tuple[set
 
 
 def recorded_entries(stage: dict[str, Any]) -> tuple[set[str], ...]:
-    """The dependencies, outputs and parameters of a stage in `dvc.lock`."""
+    """Return the dependencies, outputs and parameters of a stage in `dvc.lock`."""
     deps, outs = ({entry["path"] for entry in stage.get(key, [])} for key in ("deps", "outs"))
     return deps, outs, {name for names in stage.get("params", {}).values() for name in names}
 
 
 def latest_release() -> str | None:
-    """The latest tag `v[0-9]*` among the ancestors of HEAD, if there is one.
+    """Return the latest tag `v[0-9]*` among the ancestors of HEAD, if there is one.
 
     Raises:
         InputError: Git fails, or the clone is shallow.
@@ -202,7 +202,7 @@ def commit(rev: str) -> str:
 
 
 def git(*arguments: str) -> str:
-    """What a Git command prints; nothing if it fails."""
+    """Return the output of a Git command, or an empty string if it fails."""
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -214,8 +214,8 @@ def read_results(rev: str | None) -> Results:
     """Read the results in the workspace, or in `rev`: a Git revision or a DVC experiment.
 
     Raises:
-        InputError: there is no such revision, or its results are missing, damaged or not those
-            that its `dvc.lock` records.
+        InputError: there is no such revision, or its results are missing, damaged or differ from
+            its `dvc.lock`.
     """
     source = rev or "the workspace"
     try:
@@ -233,21 +233,21 @@ def read_results(rev: str | None) -> Results:
     except DvcException as error:
         raise InputError(
             f"{source}: {' '.join(str(error).split())}: expected a commit, branch, tag or "
-            "experiment of this clone; `git fetch` gets what is missing, in a shallow clone "
+            "experiment in this clone; get missing ones with `git fetch` or, in a shallow clone, "
             "`git fetch --unshallow`"
         ) from error
     except Exception as error:  # parsers raise many types on damaged files
         remedy = OTHER_BASELINE if rev else "recreate them with `dvc repro --force evaluate`"
         raise InputError(
-            f"{source}: the results cannot be read ({' '.join(str(error).split())}): expected what "
-            f"this version of the pipeline writes, as dvc.lock records it; {remedy}"
+            f"{source}: the results cannot be read ({' '.join(str(error).split())}): expected "
+            f"files from this version of the pipeline, as recorded in dvc.lock; {remedy}"
         ) from error
 
 
 def parse_results(
     source: str, test_set: str, metrics: bytes, misclassified: bytes, matrix: bytes
 ) -> Results:
-    """Parse the contents of the three files; a ValueError where they contradict each other."""
+    """Parse the contents of the three files; raise ValueError if they contradict each other."""
     values = parse_metrics(metrics)
     mistakes = parse_misclassified(misclassified)
     cells = parse_confusion_matrix(matrix)
@@ -264,7 +264,7 @@ def parse_results(
 
 
 def parse_metrics(content: bytes) -> dict[str, float]:
-    """Parse `metrics.json`; a ValueError where a value isn't a finite number."""
+    """Parse `metrics.json`; raise ValueError for a value that isn't a finite number."""
     metrics = dict(json.loads(content))
     for name, value in metrics.items():
         if type(value) not in (int, float) or not math.isfinite(value):
@@ -273,8 +273,8 @@ def parse_metrics(content: bytes) -> dict[str, float]:
 
 
 def parse_misclassified(content: bytes) -> dict[int, tuple[str, str]]:
-    """Parse `misclassified.csv` to classes (actual, predicted) by index; a ValueError where it has
-    other columns, an image out of order or classified correctly, or no confidence in [0, 1]."""
+    """Parse `misclassified.csv` to classes (actual, predicted) by index; raise ValueError for wrong
+    columns, an image out of order or classified correctly, or a confidence outside [0, 1]."""
     rows = parse_csv(MISCLASSIFIED, content, ["index", "actual", "predicted", "confidence"])
     images = {int(index): (actual, predicted) for index, actual, predicted, _ in rows}
     if [int(index) for index, *_ in rows] != sorted(images):
@@ -286,8 +286,8 @@ def parse_misclassified(content: bytes) -> dict[int, tuple[str, str]]:
 
 
 def parse_confusion_matrix(content: bytes) -> dict[tuple[str, str], int]:
-    """Parse `confusion_matrix.csv` to counts by classes (actual, predicted); a ValueError where it
-    has other columns, no rows, a pair of classes twice or a count that isn't positive."""
+    """Parse `confusion_matrix.csv` to counts by classes (actual, predicted); raise ValueError for
+    wrong columns, no rows, a repeated pair of classes or a count that isn't positive."""
     rows = parse_csv(CONFUSION_MATRIX, content, ["actual", "predicted", "count"])
     cells = {(actual, predicted): int(count) for actual, predicted, count in rows}
     if not 0 < len(cells) == len(rows) or min(cells.values()) < 1:
@@ -306,7 +306,7 @@ def check_bounds(params: GateParams, results: Results, baseline: Results | None)
     """Compare metrics with the floors and ceilings of `params`.
 
     Raises:
-        InputError: there is no such metric.
+        InputError: a bound is on an unknown metric.
     """
     rows = []
     bounds = [(name, ">=", bound) for name, bound in params.floors.items()]
@@ -333,11 +333,11 @@ def check_bounds(params: GateParams, results: Results, baseline: Results | None)
 
 
 def compare(results: Results, baseline: Results) -> tuple[list[int], list[int]]:
-    """The test images, by index, that only the baseline classifies correctly (lost) and that only
-    `results` do (won).
+    """Return the indices of the test images that only the baseline classifies correctly (lost), and
+    of those that only `results` do (won).
 
     Raises:
-        InputError: the two come from different test images.
+        InputError: the two used different test images.
     """
     if (results.test_set, results.images) != (baseline.test_set, baseline.images):
         raise InputError(
@@ -349,7 +349,7 @@ def compare(results: Results, baseline: Results) -> tuple[list[int], list[int]]:
 
 
 def check_regression(params: GateParams, baseline: str, lost: int, won: int, images: int) -> Row:
-    """A drop fails if it's larger than tolerated and not explained by chance."""
+    """Fail a drop in accuracy that is larger than tolerated and statistically significant."""
     gain = (won - lost) / images
     p = mcnemar(lost, won)
     failed = -gain > params.tolerated_drop and p < params.significance_level
@@ -364,7 +364,7 @@ def check_regression(params: GateParams, baseline: str, lost: int, won: int, ima
 
 
 def describe_images(images: list[int], results: Results) -> str:
-    """List the first of `images`, and how `results` misclassify them."""
+    """List the first of `images`, with their actual and predicted classes in `results`."""
     classes = [(index, *results.misclassified[index]) for index in images[:IMAGES_LISTED]]
     names = [f"{index} ({actual} as {predicted})" for index, actual, predicted in classes]
     rest = len(images) - len(names)
@@ -372,7 +372,7 @@ def describe_images(images: list[int], results: Results) -> str:
 
 
 def markdown(rows: list[Row], images: dict[str, str]) -> str:
-    """The report for a pull request."""
+    """Format the report for a pull request."""
     failed = [row.check for row in rows if row.verdict == "fail"]
     title = f"Metric check: fail ({', '.join(failed)})" if failed else "Metric check: pass"
     table = tabulate(rows, headers=Row._fields, tablefmt="github", disable_numparse=True)

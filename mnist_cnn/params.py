@@ -1,4 +1,4 @@
-"""The schema of `params.yaml`: what each hyperparameter means and which values it can have."""
+"""The schema of `params.yaml`: what each hyperparameter means and which values are allowed."""
 
 import re
 import reprlib
@@ -37,79 +37,79 @@ class PrepareParams(_Section):
     source: Annotated[str, Field(pattern=r"^\w[\w. -]*$")]
     """the dataset: `mnist`, or the name of a file or folder in `data/raw`"""
     test_split: OpenShare
-    """share of each class's images held out for the test, if the source has no test set"""
+    """fraction of each class held out as the test set, if the source has none"""
     remove_leaked: bool
-    """leave out training images that are also in the test set"""
+    """remove training images that are also in the test set"""
     validation_split: OpenShare
-    """share of each class's training images held out for validation"""
+    """fraction of each class's training images held out for validation"""
     seed: Seed
-    """decides which images are held out"""
+    """random seed that selects the held-out images"""
 
 
 class ConvolutionParams(_Section):
     filters: Units
-    """output channels"""
+    """number of output channels"""
     kernel_size: Pixels
     """height and width of the kernel in pixels"""
-    # build_network decides what a missing value means, so that a change there makes stages stale.
+    # The defaults are in build_network, so that changing them makes the stages stale.
     strides: Pixels | None = None
-    """step of the kernel in pixels; 1 if left out"""
+    """stride of the kernel in pixels; 1 if omitted"""
     pool_size: Pixels | None = None
-    """size and step of the max-pooling that follows; none if left out"""
+    """size and stride of the max pooling that follows; no pooling if omitted"""
 
 
 class ModelParams(_Section):
     convolutions: Annotated[list[ConvolutionParams], Field(min_length=1)]
-    """one entry per convolution, from the image inwards"""
+    """one entry per convolution, from input to output"""
     batch_normalization: bool
-    """normalise the output of each pooling and of the hidden dense layer before its ReLU"""
+    """normalise the outputs of each pooling and of the hidden dense layer, before the ReLU"""
     dropout: Share
-    """share of the flattened features dropped in training, to the nearest 256th"""
+    """fraction of the flattened features to drop in training, rounded to 1/256"""
     dense_units: Units
-    """width of the hidden dense layer"""
+    """number of units in the hidden dense layer"""
 
 
 class TrainParams(_Section):
     seed: Seed
-    """decides initialisation, data order, dropout and augmentation"""
+    """random seed for initialisation, data order, dropout and augmentation"""
     epochs: Count
     """passes over the training images"""
     batch_size: Count
-    """images per step; an incomplete last batch is left out"""
+    """images per step; an incomplete last batch is dropped"""
     learning_rate: Annotated[float, Field(gt=0, le=1)]
-    """Adam's highest learning rate"""
+    """Adam's peak learning rate"""
     final_learning_rate: Annotated[float, Field(ge=0, le=1)]
-    """the learning rate after the last step, reached along half a cosine"""
+    """learning rate after the last step, reached by cosine decay"""
     warmup: Share
-    """share of the steps over which the learning rate climbs from 0"""
+    """fraction of the steps over which the learning rate rises linearly from 0"""
     label_smoothing: Share
-    """share of each label spread evenly over all classes in the training loss"""
+    """fraction of each label spread evenly over all classes in the training loss"""
     rotation: Annotated[float, Field(ge=0, le=180)]
-    """augmentation: largest random rotation in degrees"""
+    """augmentation: maximum random rotation in degrees"""
     zoom: Share
-    """augmentation: largest random zoom, of height and of width; 0.2 scales by 1/1.2 to 1/0.8"""
+    """augmentation: maximum random zoom of height and width; 0.2 scales by 1/1.2 to 1/0.8"""
     shear: Share
-    """augmentation: largest random shift of a row, as a share of its distance from the centre"""
+    """augmentation: maximum random shift of a row, as a fraction of its distance to the centre"""
     translation: Annotated[float, Field(ge=0, le=1024)]
-    """augmentation: largest random shift, across and down, in pixels"""
+    """augmentation: maximum random shift in pixels, horizontally and vertically"""
     shards: Annotated[int, Field(ge=1, le=256)]
-    """equal parts of a batch that are computed at once, each on its own core"""
+    """number of equal parts of a batch that are computed in parallel, one per core"""
 
 
 class EvaluateParams(_Section):
     calibration_bins: Count
-    """equal-width confidence bins of the expected calibration error"""
+    """number of equal-width confidence bins for the expected calibration error"""
 
 
 class GateParams(_Section):
     floors: dict[str, float]
-    """lowest passing values, by name of the metric"""
+    """lowest passing value of each metric"""
     ceilings: dict[str, float]
-    """highest passing values, by name of the metric"""
+    """highest passing value of each metric"""
     tolerated_drop: Share
-    """share of the test images by which a model may fall behind the baseline"""
+    """accuracy by which a model may fall behind the baseline"""
     significance_level: OpenShare
-    """a larger drop fails if its probability by chance is below this"""
+    """a larger drop fails if its p-value is below this"""
 
 
 class Params(_Section):
@@ -124,15 +124,15 @@ def load_params(path: Path = PARAMS_PATH) -> Params:
     """Read and validate every section of `params.yaml`.
 
     Raises:
-        InputError: the file is missing or not YAML, or keys are unknown, missing, of a wrong type
-            or out of range: one line for each such key, with its value and what is allowed.
+        InputError: the file is missing or not YAML, or keys are unknown, missing, of the wrong type
+            or out of range. The message has one line per key, with its value and what is allowed.
     """
     try:
         content = YAML(typ="safe", pure=True).load(path.read_bytes())  # as DVC reads it
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}): "
-            f"expected the hyperparameters; `git restore {path}` brings back the committed ones"
+            f"expected the hyperparameters; restore the committed ones with `git restore {path}`"
         ) from error
     except Exception as error:  # a malformed file can raise anything
         problem = describe_exception(error)
@@ -160,8 +160,8 @@ def check_image_size(params: Params, height: int, width: int) -> None:
     each convolution and pooling.
 
     Raises:
-        InputError: a shift could move the whole image out, or a kernel or a pooling is larger than
-            its input.
+        InputError: a shift could move the whole image out of view, or a kernel or pooling window is
+            larger than its input.
     """
     if params.train.translation >= min(height, width):
         raise InputError(

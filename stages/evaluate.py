@@ -1,4 +1,4 @@
-"""The network, its exports and the test arrays → metrics, tables and figures."""
+"""Evaluate the network and its exports on the test images."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ METRICS = Path("metrics")
 def main() -> None:
     params = load_params().evaluate
     test = read_arrays(Path("data/prepared/test.npz"))
-    matplotlib.rcdefaults()  # whatever style the user has configured
+    matplotlib.rcdefaults()  # ignore the user's own style
     probabilities = predict_test_images(test)
     network = probabilities["keras"]
 
@@ -58,13 +58,13 @@ def main() -> None:
 
 
 def predict_test_images(test: Arrays) -> dict[str, scores.Probabilities]:
-    """The probabilities float32 [N, classes] for the test images of the model in each format."""
+    """Return the probabilities float32 [N, classes] for the test images, for each model format."""
     shapes = test.images.shape[1:], len(test.classes)
     return {name: load_model(path, *shapes)(test.images) for name, (path, *_) in FORMATS.items()}
 
 
 def file_size(path: Path) -> int:
-    """The bytes in a file, or in all files of a folder."""
+    """Return the number of bytes in a file, or in all files of a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 

@@ -1,4 +1,4 @@
-"""The trained network → the formats other programs read, each compared with the network."""
+"""Export the trained network to other formats, and compare each with the network."""
 
 import math
 from pathlib import Path
@@ -14,9 +14,9 @@ from mnist_cnn.files import sha256, write_atomically
 from mnist_cnn.model.formats import CHECKSUMS, FORMATS, check_conversion, check_network
 from mnist_cnn.model.formats.keras import load_network
 
-SAMPLES = 500  # training images that scale the 8-bit model
+SAMPLES = 500  # training images that calibrate the 8-bit model
 COMPARED = 6000  # validation images
-# Runtimes round differently. 8-bit models are approximate: `evaluate` judges them.
+# Runtimes round differently. 8-bit models are approximate, so they are left to `evaluate`.
 TOLERANCES = {"onnx": 1e-3, "litert": 1e-3, "litert_int8": math.inf, "saved_model": 1e-3}
 
 
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def evenly_spaced(images: Images, count: int) -> npt.NDArray[Any]:
-    """At most `count` of `images`, evenly spaced, because a dataset may be sorted by class."""
+    """Return at most `count` images, evenly spaced because a dataset may be sorted by class."""
     return np.asarray(images[:: math.ceil(len(images) / count)])
 
 

@@ -1,4 +1,4 @@
-"""A dataset → training, validation and test arrays, and a report on them."""
+"""Split a dataset into training, validation and test arrays, and report on them."""
 
 from pathlib import Path
 

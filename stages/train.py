@@ -1,4 +1,4 @@
-"""The training and validation arrays → a trained, calibrated network and its learning curves."""
+"""Train and calibrate the network, and write its learning curves."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def main() -> None:
         )
     check_image_size(params, *image_shape[:2])
 
-    # Importing TensorFlow takes seconds: wrong input is refused before.
+    # Importing TensorFlow takes seconds, so the input is checked first.
     from mnist_cnn.model.backend import set_seed
     from mnist_cnn.model.network import build_network
     from mnist_cnn.training.calibration import calibrate
@@ -53,7 +53,7 @@ def main() -> None:
             history.append(epoch)
             if cluster.is_chief:
                 print("  ".join(f"{name} {value:.4g}" for name, value in epoch.items()), flush=True)
-            write_csv(pd.DataFrame(history), folder / CURVES)  # plots can follow the training
+            write_csv(pd.DataFrame(history), folder / CURVES)  # so plots can follow the training
         temperature = calibrate(network, validation)
         write_json({"temperature": temperature}, folder / CALIBRATION)
         with write_atomically(folder / FORMATS["keras"].path) as partial:

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: clones of the repository, a small dataset, a model that reads digits."""
+"""Fixtures for all tests: clones of the repository, a small dataset and models that read digits."""
 
 import os
 import shutil
@@ -22,8 +22,8 @@ SharedFolder = Callable[[str, Callable[[Path], None]], Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what trains a network: `-m "not training"` leaves it out. Start with the files that take
-    longest and, in parallel, with those that don't wait for the pipeline they build."""
+    """Mark tests that train a network, so that `-m "not training"` skips them. Start with the files
+    that take longest, some of which don't wait for the small pipeline."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if (
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> SharedFolder:
-    """A function that fills a folder once, whichever of the parallel test processes asks first."""
+    """A function that fills a folder once and shares it between parallel test processes."""
     base = tmp_path_factory.getbasetemp()
     base = base if worker_id == "master" else base.parent
 
@@ -56,7 +56,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> S
 
 @pytest.fixture(scope="session")
 def clone(shared_folder: SharedFolder) -> Path:
-    """The working tree as Git sees it, committed to a repository of its own. Don't change it."""
+    """A copy of the working tree, without ignored files, as a new repository. Don't change it."""
 
     def fill(folder: Path) -> None:
         listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
@@ -108,8 +108,8 @@ def pipeline(small_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def digit_models(shared_folder: SharedFolder) -> Path:
-    """A folder with model.keras, model.onnx, model.tflite and saved_model of the recipe `fast`,
-    which get 99 % of MNIST's test images right, and untrained.onnx, which knows nothing."""
+    """A folder with model.keras, model.onnx, model.tflite and saved_model from the recipe `fast`,
+    which have a test accuracy of 99 % on MNIST, and untrained.onnx."""
 
     def fill(folder: Path) -> None:
         from mnist_cnn.errors import suppress_stderr
@@ -153,7 +153,7 @@ def browser() -> Iterator[Browser]:
     if not executable:
         missing = "this test needs a browser: install chromium (or google-chrome)"
         pytest.fail(missing) if "CI" in os.environ else pytest.skip(missing)
-    # As a container needs it, and without the browser's own requests.
+    # Run in containers, and without requests by the browser itself.
     arguments = [
         "--no-sandbox",
         "--disable-gpu",

@@ -1,4 +1,4 @@
-"""Parameters, and commands in scratch clones of the repository, for all tests."""
+"""Parameters for all tests, and functions to run commands in clones of the repository."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from mnist_cnn.params import ConvolutionParams, ModelParams, Params
 
 ROOT = Path(__file__).parent.parent
 
-# Not the repository's own, so that changing those doesn't change the tests.
+# A copy, so that changing params.yaml doesn't change the tests.
 PARAMS_TEXT = """
 prepare:
   source: mnist
@@ -56,7 +56,7 @@ gate:
   significance_level: 0.05
 """
 PARAMS = Params.model_validate(yaml.safe_load(PARAMS_TEXT))
-# A convolution with a pooling and one without, and every kind of layer in between.
+# A convolution with pooling, one without, and every other kind of layer.
 EVERY_BLOCK = ModelParams(
     convolutions=[
         ConvolutionParams(filters=4, kernel_size=5, strides=2),
@@ -89,14 +89,14 @@ def run(folder: Path, *command: str, **environment: str) -> subprocess.Completed
 
 
 def succeed(folder: Path, *command: str, **environment: str) -> str:
-    """Run a command that must not fail, and return what it prints."""
+    """Run a command that must succeed, and return its output."""
     done = run(folder, *command, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def stages_run(clone: Path, *command: str) -> list[str]:
-    """The stages that a DVC command (default: `dvc repro`) runs rather than restores or skips."""
+    """Run a DVC command (default: `dvc repro`). Return the stages not restored or skipped."""
     printed = succeed(clone, *(command or ("dvc", "repro")))
     return [name for name in STAGES if f"Running stage '{name}'" in printed]
 
@@ -110,7 +110,7 @@ def set_params(clone: Path, **sections: dict[str, object]) -> None:
 
 
 def commit_all(clone: Path) -> None:
-    # With a new index: in copied clones, Git now and then takes a changed file for unchanged.
+    # Start with an empty index: in copied clones, Git sometimes misses changed files.
     succeed(clone, "git", "read-tree", "--empty")
     succeed(clone, "git", "add", "--all")
     succeed(clone, "git", "commit", "--quiet", "-m", "all")

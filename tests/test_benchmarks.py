@@ -77,7 +77,7 @@ def test_compare_leaves_the_workspace_alone(
         assert (folder / "mnist_cnn/data/arrays.py").exists()
         if command[0] == "dvc":
             assert succeed(folder, "dvc", "root").strip() == "."
-            (folder / "metrics").mkdir()  # there are none yet
+            (folder / "metrics").mkdir()  # fails if the copy has results
         (folder / "metrics/metrics.json").write_text('{"accuracy": 0.5}')
         return 3.0 / len(commands), json.dumps({"accuracy": 0.25})
 
@@ -98,6 +98,6 @@ def test_peak_memory_is_in_megabytes_of_a_million_bytes(tmp_path: Path) -> None:
         from benchmarks.compare import run_stage
         print(run_stage("prepare", Path(sys.argv[1]))[1])
     """
-    # In a process of its own: until it starts the stage, a child counts its parent's memory.
+    # In a new process: until it starts the stage, a child counts its parent's memory.
     peak = float(succeed(ROOT, "python", "-c", program, str(tmp_path)))
     assert 500 < peak < 550

@@ -27,7 +27,7 @@ def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "old").touch()
-    leftover = tmp_path / "folder.partial"  # of a process that was killed
+    leftover = tmp_path / "folder.partial"  # from a killed process
     leftover.mkdir()
     (leftover / "half").touch()
     for fails in (True, False):
@@ -66,7 +66,7 @@ def test_another_problem_in_the_block_is_not_taken_for_one_of_writing(tmp_path: 
 def test_a_disk_without_space_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     path.write_text("old")
-    # A limit on the size of files stands in for the full disk: both fail in the same write.
+    # A limit on file size simulates a full disk: both fail in the same write.
     program = f"""
 import resource
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The metric check: its arithmetic, models that are worse or only different, its command."""
+"""The metric check: its arithmetic, worse and merely different models, and the command."""
 
 import csv
 import hashlib
@@ -38,7 +38,7 @@ def edit(file: str, old: str, new: str) -> Change:
 
 
 def recorded(file: str, old: str, new: str) -> Change:
-    """Edit a result, and have dvc.lock record it as it is then."""
+    """Edit a result, and record the new version in dvc.lock."""
 
     def change(folder: Path) -> None:
         before = md5(folder / file)
@@ -53,8 +53,8 @@ def md5(path: Path) -> str:
 
 
 def misread(folder: Path, lost: int) -> None:
-    """Have the results say, and dvc.lock record, that the first `lost` images that were classified
-    correctly were not; or, if negative, that the first of the others were."""
+    """Change the results, and dvc.lock, so that the first `lost` correctly classified images are
+    misclassified; if negative, so that the first misclassified images are correct."""
     text = {name: (folder / name).read_text() for name in (METRICS, MISCLASSIFIED, MATRIX)}
     mistakes = gate.parse_misclassified(text[MISCLASSIFIED].encode())
     counts = Counter(gate.parse_confusion_matrix(text[MATRIX].encode()))
@@ -87,8 +87,8 @@ def misread(folder: Path, lost: int) -> None:
         (0, 0, "pass"),
         (40, 40, "pass"),
         (10, 60, "pass"),
-        (48, 36, "pass"),  # a drop that chance explains: p = 0.115
-        (5, 0, "pass"),  # p = 0.031, but no more than is tolerated
+        (48, 36, "pass"),  # not significant: p = 0.115
+        (5, 0, "pass"),  # significant, p = 0.031, but tolerated
         (6, 0, "fail"),
         (50, 30, "fail"),
     ],
@@ -157,8 +157,8 @@ def test_class_names_can_be_any_text() -> None:
 
 @pytest.fixture(scope="module")
 def trained() -> dict[str, gate.Results]:
-    """Results on MNIST's test images: of a network trained for 2 epochs on 18,000 images, of the
-    same from another seed, and of three that are slightly worse."""
+    """Results on MNIST's test images: of a network trained for 2 epochs on 18,000 images, of one
+    from another seed, and of three that are slightly worse."""
     from mnist_cnn.evaluation.scores import misclassified_images
     from mnist_cnn.model.backend import keras, set_seed
     from mnist_cnn.model.network import build_network, predict_proba
@@ -224,12 +224,12 @@ def test_a_slightly_worse_model_fails_and_noise_passes(
     lost, won = gate.compare(trained[candidate], trained["baseline"])
     check = gate.check_regression(PARAMS.gate, "baseline", len(lost), len(won), 10_000)
     assert check.verdict == verdict, check
-    assert len(trained[candidate].misclassified) < 300  # worse only by a little, none is broken
+    assert len(trained[candidate].misclassified) < 300  # only slightly worse, not broken
 
 
 @pytest.fixture
 def workspace(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The module's pipeline as the current folder. Afterwards it's reset to what was committed."""
+    """The module's pipeline as the current folder; afterwards it's reset to the last commit."""
     monkeypatch.chdir(pipeline)
     yield pipeline
     succeed(pipeline, "git", "checkout", "--quiet", "--force", "main")
@@ -243,7 +243,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command, run in the current folder: exit code, output and errors."""
+    """A function that runs the command in the current folder: exit code, stdout and stderr."""
 
     def command(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["gate", *arguments])
@@ -263,7 +263,7 @@ def commit_on_branch(folder: Path, name: str, change: Change) -> None:
 
 
 def assert_inconclusive(check: Command, arguments: list[str], complaint: str) -> None:
-    """The command must refuse, in one line and in the report."""
+    """Assert that the command refuses to check, with one line and in the report."""
     code, _, errors = check(*arguments, "--markdown", "report.md")
     assert code == 2
     assert re.fullmatch(f"error: {complaint}.*\n", errors), errors
@@ -274,7 +274,7 @@ def assert_inconclusive(check: Command, arguments: list[str], complaint: str) ->
 def test_the_committed_results_belong_to_the_committed_files(
     clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: Command
 ) -> None:
-    """Whether they are good isn't for the tests to say."""
+    """The tests don't judge whether the results are good."""
     monkeypatch.chdir(shutil.copytree(clone, tmp_path / "clone"))
     code, _, errors = check()
     assert code in (0, 1), errors
@@ -303,7 +303,7 @@ def test_an_experiment_can_be_the_baseline(workspace: Path, check: Command) -> N
     succeed(workspace, "git", "checkout", "--quiet", "--force", "main")
     code, printed, _ = check("--baseline", "three-more", "--markdown", "report.md")
     assert code == 0
-    assert "3 lost, 0 won, p = 0.12" in printed  # a drop that chance explains
+    assert "3 lost, 0 won, p = 0.12" in printed  # not significant
     assert (workspace / "report.md").read_text().startswith("## Metric check: pass\n")
 
 
@@ -329,7 +329,7 @@ def test_a_release_that_is_the_baseline_is_reported_once(workspace: Path, check:
 
 
 def test_a_release_that_cannot_be_compared_is_inconclusive(workspace: Path, check: Command) -> None:
-    """Such as one from before the misclassified images were listed."""
+    """Such as one made before misclassified images were listed."""
     before = edit("dvc.lock", MISCLASSIFIED, "metrics/predictions.csv")
     commit_on_branch(workspace, "before", before)
     succeed(workspace, "git", "tag", "v1.0", "before")
@@ -440,7 +440,7 @@ def delete(file: str) -> Change:
             [
                 edit("dvc.yaml", "stages/prepare.py", "stages/nosuch.py"),
                 delete("stages/train.py"),
-                edit("dvc.yaml", "desc: the network in", "frozen: true\n    desc: the network in"),
+                edit("dvc.yaml", "desc: Convert the", "frozen: true\n    desc: Convert the"),
                 edit(MISCLASSIFIED, "\n8,", "\n9,"),
             ],
             r"does not match the workspace \(stages prepare, train, export, evaluate\)",

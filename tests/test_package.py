@@ -1,4 +1,4 @@
-"""The wheel, installed with what reading pictures takes and nothing else."""
+"""The wheel, installed without extras, which is enough to read pictures."""
 
 import configparser
 import os
@@ -15,7 +15,7 @@ from tests.helpers import ROOT, run, succeed
 @pytest.fixture(scope="module")
 def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package")
-    source = shutil.copytree(clone, folder / "source")  # building leaves files there
+    source = shutil.copytree(clone, folder / "source")  # building leaves files behind
     build = ("pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), ".")
     succeed(source, "python", "-m", *build)
     (wheel,) = folder.glob("*.whl")
@@ -29,7 +29,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = ("--python", str(environment), "--constraints", "requirements.txt")
     done = run(ROOT, "uv", "pip", "install", *target, str(wheel))
     if "Failed to fetch" in done.stderr and "CI" not in os.environ:
-        pytest.skip("this test installs packages, and the package index can't be reached")
+        pytest.skip("this test needs the package index, which can't be reached")
     assert done.returncode == 0, done.stderr
     return environment
 
@@ -75,9 +75,7 @@ def test_it_reads_a_picture_without_tensorflow(
 
 
 @pytest.mark.parametrize("name", ["predict", "demo"])
-def test_a_command_calls_itself_what_it_is_called(
-    environment: Path, tmp_path: Path, name: str
-) -> None:
+def test_usage_shows_the_name_of_the_command(environment: Path, tmp_path: Path, name: str) -> None:
     usage = succeed(tmp_path, command(environment, f"mnist-cnn-{name}"), "--help")
     assert usage.startswith(f"usage: mnist-cnn-{name} ")
 

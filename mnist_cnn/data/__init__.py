@@ -1,1 +1,1 @@
-"""Datasets: MNIST or the user's own, checked, split and stored as arrays."""
+"""Check MNIST or the user's own dataset, split it and store it as arrays."""

@@ -22,8 +22,8 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class Arrays(NamedTuple):
-    """Images float32 [N, H, W, C] in [0, 1]; labels int64 [N] in [0, K); classes: the K names that
-    the labels number, as text of a fixed width."""
+    """Images float32 [N, H, W, C] in [0, 1]; labels int64 [N] in [0, K); classes: the K class
+    names, indexed by label, as fixed-width text."""
 
     images: Images
     labels: npt.NDArray[np.int64]
@@ -37,14 +37,14 @@ def write_arrays(
     classes: npt.NDArray[np.str_] = DIGITS,
 ) -> None:
     """Write `Arrays` atomically to an `.npz` whose bytes depend on nothing else. The images come in
-    chunks [n, H, W, C], so that they needn't fit in memory.
+    chunks [n, H, W, C], so they don't have to fit in memory.
 
-    Stored, not compressed: the three files of MNIST together, median of 3 on an AMD EPYC, are
+    The arrays aren't compressed. For MNIST's three files together, median of 3 on an AMD EPYC:
 
         stored      220 MB    write 0.18 s    read 0.11 s    MD5 0.31 s
         compressed   18 MB    write 2.14 s    read 0.69 s    MD5 0.03 s
 
-    and compressed bytes would differ between the zlib versions that Python is built with.
+    Compressed bytes would also differ between the zlib versions that Python is built with.
 
     Raises:
         InputError: the file can't be written.
@@ -64,7 +64,7 @@ def _write_array(
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, description)
     size = len(header.getvalue()) + length * first[:1].nbytes
-    # Python before 3.11.4 writes other, invalid headers if zip64 is forced on a small entry
+    # Before 3.11.4, Python writes an invalid header if zip64 is forced on a small entry
     # (https://github.com/python/cpython/issues/103861).
     large = size > zipfile.ZIP64_LIMIT
     entry = reproducible_zip_entry(f"{name}.npy")
@@ -75,12 +75,12 @@ def _write_array(
 
 
 def read_arrays(path: Path) -> Arrays:
-    """Read an `.npz` that `write_arrays` wrote and check the whole contract. The images stay in the
-    file and are read when they are used.
+    """Read an `.npz` written by `write_arrays` and validate its arrays. The images stay in the file
+    and are read when they are used.
 
     Raises:
-        InputError: the file is missing, damaged or not such an archive; or its arrays have the
-            wrong name, dtype or shape, a value out of range, or no images.
+        InputError: the file is missing, damaged or in another format; or its arrays have the wrong
+            name, dtype or shape, a value out of range, or no images.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -90,27 +90,27 @@ def read_arrays(path: Path) -> Arrays:
             low, high = _value_range(archive, images.dtype)
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels")
-        if not (low >= 0 and high <= 1):  # also where they are NaN
+        if not (low >= 0 and high <= 1):  # also catches NaN
             raise ValueError(f"images lie in [{low}, {high}]")
         if labels.min() < 0 or labels.max() >= len(classes):
             raise ValueError(
-                f"labels lie in [{labels.min()}, {labels.max()}], classes are {len(classes)}"
+                f"labels lie in [{labels.min()}, {labels.max()}] for {len(classes)} classes"
             )
         return Arrays(images, labels, classes)
     except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} is not usable ({describe_exception(error)}): expected images float32 "
-            "[N, H, W, C] in [0, 1], labels int64 [N] from 0 to K - 1 and classes, their K names; "
+            "[N, H, W, C] in [0, 1], labels int64 [N] from 0 to K - 1 and K class names; "
             "recreate it with `dvc repro --force prepare`"
         ) from error
 
 
 def read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """The shape and dtype of an array in an `.npz` and the byte its values start at, read before
-    anything is allocated for it.
+    """Return the shape and dtype of an array in an `.npz` and the offset of its first value,
+    without allocating memory for it.
 
     Raises:
-        ValueError: the header doesn't match the size of the entry, or the values aren't in C order.
+        ValueError: the array has the wrong size, another version, Python objects or Fortran order.
     """
     entry = archive.getinfo(f"{name}.npy")
     with archive.open(entry) as file:
@@ -142,7 +142,7 @@ def _check_array(
         raise ValueError(f"{name} are truncated")
     if not math.prod(shape):
         raise ValueError(f"{name} are empty, {list(shape)}")
-    with path.open("rb") as file:  # the entry's header ends with a name and an extra field
+    with path.open("rb") as file:  # a name and an extra field follow the entry's fixed header
         file.seek(entry.header_offset + 26)
         start += entry.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
     return StoredArray(path, start, shape, found)
@@ -156,7 +156,7 @@ def _read_array(archive: zipfile.ZipFile, name: str, dtype: type[Scalar]) -> npt
 
 
 def _value_range(archive: zipfile.ZipFile, dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Read all images through the archive, which verifies their checksum at the end."""
+    """Return the lowest and highest value. Reading all images also verifies their checksum."""
     _, _, start = read_header(archive, "images")
     ranges = []
     with archive.open("images.npy") as file:

@@ -1,4 +1,4 @@
-"""Images that may not fit in memory: they stay in a file and are read row by row."""
+"""Images that don't have to fit in memory: they stay in a file and are read row by row."""
 
 import math
 from collections.abc import Iterator
@@ -35,8 +35,8 @@ class Images(Protocol):
 class StoredArray:
     """An array [N, ...] in C order that starts at byte `offset` of the file `path`.
 
-    The file is read, not memory-mapped: mapped pages count as the process's own memory, and a file
-    truncated in the meantime would kill the process.
+    The file is read, not memory-mapped: mapped pages count as the process's memory, and truncating
+    a mapped file would crash the process.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class StoredArray:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> npt.NDArray[Any]:
-        """The rows of an integer, a slice or an array of non-negative integers.
+        """Read the rows at an integer, a slice or an array of non-negative integers.
 
         Raises:
             InputError: the file can't be read, or ends before one of the rows.
@@ -77,7 +77,7 @@ class StoredArray:
 
 
 def iterate_chunks(images: Images, indices: npt.NDArray[np.integer]) -> Iterator[npt.NDArray[Any]]:
-    """The images at `indices`, in that order, in chunks of at most CHUNK_BYTES (or one image)."""
+    """Yield the images at `indices`, in that order, in chunks of CHUNK_BYTES or one image."""
     image_bytes = math.prod(images.shape[1:]) * images.dtype.itemsize
     count = max(1, CHUNK_BYTES // image_bytes)
     for start in range(0, len(indices), count):

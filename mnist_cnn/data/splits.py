@@ -1,4 +1,4 @@
-"""Split a dataset into training, validation and test images, and report what is in them."""
+"""Split a dataset into training, validation and test sets, and report what they contain."""
 
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -16,8 +16,8 @@ from mnist_cnn.params import PARAMS_PATH, PrepareParams
 
 
 class Split(NamedTuple):
-    """Some of a dataset's images: their `indices` into `images`, uint8 [N, H, W] or [N, H, W, C] in
-    [0, 255], and their `labels`, integers in [0, K)."""
+    """A subset of a dataset: `indices` into `images`, uint8 [N, H, W] or [N, H, W, C] in [0, 255],
+    and the `labels` at those indices, integers in [0, K)."""
 
     images: Images
     indices: npt.NDArray[np.integer]
@@ -27,7 +27,7 @@ class Split(NamedTuple):
         return Split(self.images, self.indices[mask], self.labels[mask])
 
     def chunks(self) -> Iterator[npt.NDArray[np.uint8]]:
-        """The images in chunks of about a megabyte, with a progress bar on a terminal."""
+        """Yield the images in chunks of about a megabyte, with a progress bar on a terminal."""
         count = len(self.indices)
         with tqdm(total=count, unit="image", delay=1, leave=False, disable=None) as bar:
             for chunk in iterate_chunks(self.images, self.indices):
@@ -36,14 +36,14 @@ class Split(NamedTuple):
 
 
 def split_dataset(dataset: Dataset, params: PrepareParams) -> tuple[dict[str, Split], pd.DataFrame]:
-    """The splits `train`, `validation` and `test`, and a report with one row per class.
+    """Return the splits `train`, `validation` and `test`, and a report with one row per class.
 
-    A dataset without test images gives up `test_split` of each class for them. The report has the
-    columns `label, class`, the number of images in each split, and what `count_suspect_images`
-    counts.
+    If the dataset has no test images, `test_split` of each class is held out for them. The report
+    has the columns `label, class`, the number of images in each split, and the counts from
+    `count_suspect_images`.
 
     Raises:
-        InputError: a split would take all images of some class, or none.
+        InputError: a split would hold out all images of a class, or none.
     """
     images, labels, test_images, test_labels, classes = dataset
     train = Split(images, np.arange(len(labels)), labels)
@@ -70,10 +70,10 @@ def split_dataset(dataset: Dataset, params: PrepareParams) -> tuple[dict[str, Sp
 def hold_out(
     labels: npt.NDArray[np.integer], classes: npt.NDArray[np.str_], params: PrepareParams, name: str
 ) -> npt.NDArray[np.bool_]:
-    """Draw the share of each class that the parameter `name` gives: bool [N], True where drawn.
+    """Draw the fraction of each class set by the parameter `name`: bool [N], True where drawn.
 
     Raises:
-        InputError: that share is all images of some class, or none.
+        InputError: it would draw all images of a class, or none.
     """
     share = getattr(params, name)
     drawn = stratified_sample(labels, share, params.seed)
@@ -82,8 +82,8 @@ def hold_out(
     if (unusable := np.flatnonzero((count == 0) | (count == total))).size:
         label = unusable[0]
         raise InputError(
-            f"{PARAMS_PATH}: prepare.{name} is {share}: of the {total[label]} images of class "
-            f"{classes[label]} it holds out {count[label]}; expected some, but not all"
+            f"{PARAMS_PATH}: prepare.{name} is {share} and holds out {count[label]} of the "
+            f"{total[label]} images of class {classes[label]}: expected some, but not all"
         )
     return drawn
 
@@ -91,7 +91,7 @@ def hold_out(
 def stratified_sample(
     labels: npt.NDArray[np.integer], share: float, seed: int
 ) -> npt.NDArray[np.bool_]:
-    """Draw `share` of each class at random: bool [N], True where drawn."""
+    """Draw a fraction `share` of each class at random: bool [N], True where drawn."""
     drawn = pd.Series(labels).groupby(labels).sample(frac=share, random_state=seed)
     mask = np.zeros(len(labels), dtype=np.bool_)
     mask[drawn.index] = True
@@ -101,14 +101,14 @@ def stratified_sample(
 def count_suspect_images(
     train: Split, test: Split, class_count: int
 ) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
-    """Count suspect images of each class, a row per class, and say which of the N training images
-    are also in the test set, pixel by pixel: bool [N]. Training images include those that will be
-    held out for validation.
+    """Count suspect images, one row per class. Also return which of the N training images are in
+    the test set, pixel for pixel: bool [N]. Training images include those that are later held out
+    for validation.
 
     - `duplicates`: training images that repeat an earlier one
-    - `contradictions`: those of them whose label differs from every earlier one's
+    - `contradictions`: duplicates whose label differs from that of every earlier copy
     - `leaked_images`: training images that are also in the test set
-    - `constant_images`: images of either set with the same value in all pixels
+    - `constant_images`: images of either set whose pixels all have the same value
     """
     digests, constant = _digest_images(train)
     test_digests, test_constant = _digest_images(test)
@@ -126,8 +126,8 @@ def count_suspect_images(
 
 
 def _digest_images(split: Split) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
-    """A 64-bit digest of each image's pixels (the chance that any two different images among a
-    million share one is 3 in 100 million), and whether all its pixels have the same value."""
+    """Return a 64-bit digest of each image's pixels, and whether they all have the same value. The
+    chance that any two of a million different images share a digest is 3 in 100 million."""
     digests, constant = [], []
     for chunk in split.chunks():
         images = chunk.reshape(len(chunk), -1)
@@ -138,6 +138,6 @@ def _digest_images(split: Split) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np
 
 
 def normalize(images: Images) -> npt.NDArray[np.float32]:
-    """Images uint8 [N, H, W] or [N, H, W, C] in [0, 255] to float32 [N, H, W, C] in [0, 1]."""
+    """Map images uint8 [N, H, W] or [N, H, W, C] in [0, 255] to float32 [N, H, W, C] in [0, 1]."""
     channels = np.asarray(images).reshape(*images.shape[:3], -1)
     return channels.astype(np.float32) / np.float32(255)

@@ -1,4 +1,4 @@
-"""Figures of results."""
+"""Draw figures of the results."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -9,10 +9,10 @@ ROWS, COLUMNS = 4, 8
 
 
 def worst_mistakes(images: Images, mistakes: pd.DataFrame) -> Figure:
-    """The misclassified images the network was most confident about, at most 32, each with its
-    index, class, prediction and confidence.
+    """Draw the misclassified images with the highest confidence, at most 32, each with its index,
+    class, prediction and confidence.
 
-    Takes images float32 [N, H, W, C] in [0, 1] and the table of `scores.misclassified_images`.
+    Takes images float32 [N, H, W, C] in [0, 1] and the table from `scores.misclassified_images`.
     """
     worst = mistakes.nlargest(ROWS * COLUMNS, "confidence", keep="first")
     figure = Figure(figsize=(10, 6.5), layout="constrained")

@@ -1,4 +1,4 @@
-"""Metrics and tables from labels and predicted probabilities."""
+"""Compute metrics and tables from labels and predicted probabilities."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,8 @@ Probabilities = npt.NDArray[np.float32]
 def compute_metrics(
     labels: Labels, probabilities: Probabilities, calibration_bins: int
 ) -> dict[str, float | int]:
-    """The metrics in `metrics.json`, from labels int64 [N] in [0, classes) and probabilities
-    float32 [N, classes] in [0, 1]; fractions and the loss are rounded to 6 decimals.
+    """Compute the metrics in `metrics.json` from labels int64 [N] in [0, classes) and probabilities
+    float32 [N, classes] in [0, 1]. Fractions and the loss are rounded to 6 decimals.
 
     `accuracy_low` and `accuracy_high` are the 95 % Wilson score interval of the accuracy (Wilson
     1927, https://doi.org/10.1080/01621459.1927.10502953); `loss` is the cross-entropy in nats.
@@ -44,13 +44,13 @@ def compute_metrics(
 def compare_predictions(
     labels: Labels, expected: Probabilities, probabilities: Probabilities
 ) -> dict[str, float | int]:
-    """Compare an exported model's `probabilities` float32 [N, classes] with the `expected` ones of
-    the network it was made from.
+    """Compare an exported model's `probabilities` float32 [N, classes] with those `expected` from
+    the original network.
 
     - `accuracy` of the exported model
     - `differing_answers`: images for which the two predict different classes
     - `lost` and `won`: images that only the network, or only the exported model, gets right
-    - `p_value`: that of `mcnemar` for these two
+    - `p_value` of `mcnemar` for `lost` and `won`
     - `largest_difference` between two probabilities, rounded to 4 decimals
     """
     correct = probabilities.argmax(axis=1) == labels
@@ -67,8 +67,8 @@ def compare_predictions(
 
 
 def classification_report(labels: Labels, probabilities: Probabilities) -> pd.DataFrame:
-    """Precision, recall and F1 score in [0, 1] and support (images) of each class, one row per
-    class; 0 where a class was never predicted."""
+    """Return precision, recall and F1 score in [0, 1] and support (number of images), one row per
+    class. Undefined values, such as the precision of a class never predicted, are 0."""
     classes = range(probabilities.shape[1])
     columns = precision_recall_fscore_support(
         labels, probabilities.argmax(axis=1), labels=classes, zero_division=0
@@ -78,14 +78,14 @@ def classification_report(labels: Labels, probabilities: Probabilities) -> pd.Da
 
 
 def confusion_matrix(labels: Labels, probabilities: Probabilities) -> pd.DataFrame:
-    """The number of images for each pair of classes that occurs: `actual, predicted, count`, sorted
-    by class."""
+    """Count the images of each pair of classes that occurs: `actual, predicted, count`, sorted by
+    class."""
     pairs = pd.DataFrame({"actual": labels, "predicted": probabilities.argmax(axis=1)})
     return pairs.groupby(["actual", "predicted"]).size().reset_index(name="count")
 
 
 def misclassified_images(labels: Labels, probabilities: Probabilities) -> pd.DataFrame:
-    """One row per misclassified image, in order: `index, actual, predicted, confidence` (the
+    """Return one row per misclassified image, in order: `index, actual, predicted, confidence` (the
     probability of the predicted class, in [0, 1])."""
     predicted = probabilities.argmax(axis=1)
     index = np.flatnonzero(predicted != labels)
@@ -100,16 +100,16 @@ def misclassified_images(labels: Labels, probabilities: Probabilities) -> pd.Dat
 
 
 def expected_calibration_error(labels: Labels, probabilities: Probabilities, bins: int) -> float:
-    """The mean gap between confidence and accuracy, in [0, 1], over the bins of `reliability`, each
-    weighted by its images (Guo et al. 2017, https://arxiv.org/abs/1706.04599)."""
+    """Return the mean gap between confidence and accuracy, in [0, 1], over the bins of
+    `reliability`, weighted by size (Guo et al. 2017, https://arxiv.org/abs/1706.04599)."""
     table = reliability(labels, probabilities, bins)
     gaps = (table["accuracy"] - table["confidence"]).abs()
     return float((gaps * table["images"]).sum() / len(labels))
 
 
 def reliability(labels: Labels, probabilities: Probabilities, bins: int) -> pd.DataFrame:
-    """Mean confidence, accuracy and number of images in each non-empty one of `bins` equal-width
-    bins of confidence: the reliability diagram (Niculescu-Mizil and Caruana 2005,
+    """Return mean confidence, accuracy and number of images in `bins` equal-width confidence bins,
+    without empty ones: the reliability diagram (Niculescu-Mizil and Caruana 2005,
     https://doi.org/10.1145/1102351.1102430)."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels
@@ -121,6 +121,6 @@ def reliability(labels: Labels, probabilities: Probabilities, bins: int) -> pd.D
 
 
 def with_class_names(table: pd.DataFrame, classes: npt.NDArray[np.str_]) -> pd.DataFrame:
-    """`table` with the names of classes in place of their numbers."""
+    """Replace the numbers of classes in `table` with their names."""
     columns = table.columns.intersection(["class", "actual", "predicted"])
     return table.assign(**{column: classes[table[column]] for column in columns})

@@ -1,9 +1,9 @@
 """The only module that configures and imports TensorFlow and Keras.
 
-Results depend on the kernels that TensorFlow picks. By default it uses oneDNN's on newer CPUs only,
-with the newest instructions they have. With oneDNN everywhere, limited to AVX2 (which x86-64 CPUs
-have had for ten years), they all round alike; training on a CPU with AVX-512 takes 1.2 times as
-long (median of 3). GPUs round differently, so only those named in CUDA_VISIBLE_DEVICES are used.
+Results depend on the kernels that TensorFlow picks. By default it uses oneDNN only on newer CPUs,
+with their newest instructions. With oneDNN everywhere, limited to AVX2 (available on x86-64 CPUs
+for ten years), all CPUs round alike. Training on a CPU with AVX-512 then takes 1.2 times as long
+(median of 3). GPUs round differently, so only those named in CUDA_VISIBLE_DEVICES are used.
 """
 
 import gc
@@ -24,7 +24,7 @@ os.environ.update(KERNELS)
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Most of what an import creates stays, so collecting garbage in between is wasted (0.3 s of 4.4).
+# Collecting garbage during the imports would take 0.3 s of 4.4 s and free almost nothing.
 # Warnings about missing GPUs ignore the log level
 # (https://github.com/tensorflow/tensorflow/issues/100442).
 gc.disable()
@@ -35,13 +35,13 @@ gc.enable()
 
 # https://www.tensorflow.org/api_docs/python/tf/config/experimental/enable_op_determinism
 tf.config.experimental.enable_op_determinism()
-tf.config.threading.set_intra_op_parallelism_threads(1)  # sums depend on the threads per kernel
+tf.config.threading.set_intra_op_parallelism_threads(1)  # the order of sums depends on it
 
 __all__ = ["keras", "set_seed", "tf"]
 
 
 def set_seed(seed: int) -> None:
-    """Restart Keras' random numbers at `seed` and its layer names at 1, so that what is built and
-    trained from here on doesn't depend on what came before."""
+    """Set Keras' random seed and reset its layer names, so that networks built from now on don't
+    depend on earlier ones."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)

@@ -1,4 +1,4 @@
-"""The network, built from `params.model` and nothing else."""
+"""Build the network from `params.model`, and predict with it."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +18,12 @@ PREDICTION_BATCH_SIZE = 1000
 def build_network(
     params: ModelParams, image_shape: tuple[int, ...], classes: int
 ) -> keras.Sequential:
-    """The network with fresh weights: images float32 [N, H, W, C] in [0, 1] to probabilities
-    float32 [N, classes].
+    """Build the network, with fresh weights. It maps images float32 [N, H, W, C] in [0, 1] to
+    probabilities float32 [N, classes].
 
     With batch normalisation (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167), the outputs
-    of each pooling and of the hidden dense layer are normalised before their ReLU: after a pooling
-    there are fewer values to normalise than before it.
+    of each pooling and of the hidden dense layer are normalised before the ReLU. Pooling comes
+    first because it leaves fewer values to normalise.
     """
     stack: list[keras.Layer] = []
     for convolution in params.convolutions:
@@ -48,12 +48,12 @@ def build_network(
 
 
 def _normalized_relu() -> list[keras.Layer]:
-    # Keras' default momentum of 0.99 is too slow for training that lasts one epoch.
+    # Keras' default momentum of 0.99 is too slow for a single epoch.
     return [layers.BatchNormalization(momentum=0.9), layers.ReLU()]
 
 
 def predict_proba(network: keras.Sequential, images: Images) -> npt.NDArray[np.float32]:
-    """Images float32 [N, H, W, C] in [0, 1] to probabilities float32 [N, classes]."""
+    """Map images float32 [N, H, W, C] in [0, 1] to probabilities float32 [N, classes]."""
 
     def predict_batch(start: int) -> npt.NDArray[np.float32]:
         batch = images[start : start + PREDICTION_BATCH_SIZE]

@@ -1,7 +1,7 @@
-"""`mnist-cnn-demo`: serve a page to draw digits on or drop pictures of them.
+"""`mnist-cnn-demo`: serve a page on which to draw digits or drop pictures of them.
 
-It serves this machine alone, on the loopback address, and the page loads nothing from elsewhere.
-The page, demo.html, posts a picture and gets the answer of `Server.read` as JSON.
+The server listens only on the loopback address, and the page loads nothing from elsewhere. The
+page, demo.html, posts a picture and gets the result of `Server.read` as JSON.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from mnist_cnn.reading.predict import add_model_option, describe_answers
 HOST, PORT = "127.0.0.1", 8000
 PAGE = Path(__file__).with_suffix(".html")
 MAX_BYTES = 20_000_000
-MAX_PICTURES = 2  # at once; one of 100 megapixels takes up to 1.5 GB
+MAX_PICTURES = 2  # read at once; a picture of 100 megapixels takes up to 1.5 GB
 MAX_WAIT = 1  # seconds
 
 
@@ -74,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
         if length <= MAX_BYTES:
             return self.rfile.read(length)
         while length > 0 and (chunk := self.rfile.read(min(length, 1 << 16))):
-            length -= len(chunk)  # browsers read the answer only after sending everything
+            length -= len(chunk)  # browsers read the response only after sending everything
         raise InputError(f"it has more than {MAX_BYTES // 10**6} MB: reduce it")
 
     def _send(self, content_type: str, content: bytes) -> None:
@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingTCPServer):
     daemon_threads = True  # Ctrl-C doesn't wait for clients
-    allow_reuse_address = os.name == "posix"  # on Windows, it lets two servers share a port
+    allow_reuse_address = os.name == "posix"  # on Windows, it would let two servers share a port
 
     def __init__(self, port: int, model: Model) -> None:
         super().__init__((HOST, port), Handler)
@@ -99,12 +99,12 @@ class Server(ThreadingTCPServer):
         self.free = Semaphore(MAX_PICTURES)
 
     def read(self, content: bytes, multiple: bool) -> dict[str, Any]:
-        """Read the picture in a file's `content`. Each of the `digits` has what
+        """Read the picture in a file's `content`. Each of the `digits` has the keys that
         `predict --format json` prints, its `probabilities`, and the `image` the network saw as a
         PNG in a data URL; `error` is None.
 
         Raises:
-            InputError: the picture can't be read, or others still occupy the server after MAX_WAIT.
+            InputError: the picture can't be read, or the server is still busy after MAX_WAIT.
         """
         if not self.free.acquire(timeout=MAX_WAIT):
             raise InputError("the demo is busy with other pictures: try again in a few seconds")
@@ -135,10 +135,11 @@ def _data_url(image: Grey) -> str:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "mnist-cnn-demo",
-        description="Serve a page to draw digits on, for this machine only.",
+        description="Serve a page for drawing digits, on this machine only.",
     )
     add_model_option(parser)
-    parser.add_argument("--port", type=int, default=PORT, help="(%(default)s); 0: any free one")
+    port_help = "port to listen on, or 0 for any free one (default: %(default)s)"
+    parser.add_argument("--port", type=int, default=PORT, help=port_help)
     return parser.parse_args()
 
 

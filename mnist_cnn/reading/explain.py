@@ -16,7 +16,7 @@ def draw_explanation(
     """Draw a picture [H, W] in [0, 1] with a box around each of its N digits, next to the images
     [N, 28, 28, 1] in [0, 1] that the network saw and the probabilities [N, classes].
 
-    A box is left, top, right and bottom in pixels.
+    Each box is (left, top, right, bottom) in pixels.
     """
     count, classes = probabilities.shape
     figure = Figure(figsize=(8, 2 + 1.4 * count), layout="constrained")

@@ -1,4 +1,4 @@
-"""Find the digits in a picture and turn each into an image like those of MNIST.
+"""Find the digits in a picture and turn each into an image like MNIST's.
 
 MNIST's digits were scaled to fit 20 x 20 pixels, keeping their aspect ratio, and placed in 28 x 28
 pixels so that their centre of mass is in the middle (LeCun, Cortes and Burges,
@@ -22,7 +22,7 @@ MAX_PARTS = 5000
 WORKING_SIDE = 1000  # larger pictures are reduced to this
 
 SIDE, DIGIT_SIDE = 28, 20
-# A tenth of MNIST's training images have thinner strokes, in pixels at that scale.
+# In pixels at that scale. A tenth of MNIST's training images have thinner strokes.
 THINNEST_STROKE = 1.5
 # Ink differs from the background by at least this share of the full range, and by this many times
 # the noise.
@@ -37,7 +37,7 @@ Boxes = npt.NDArray[np.int32]  # [N, 4]: top, left, bottom, right; the last two 
 Picture = Path | BinaryIO
 
 cv2.setNumThreads(1)  # most pictures are too small for more threads to pay off
-Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; MAX_PIXELS is enforced
+Image.MAX_IMAGE_PIXELS = None  # Pillow would only warn; _decode enforces MAX_PIXELS
 
 
 class Digit(NamedTuple):
@@ -52,8 +52,8 @@ def find_digits(file: Picture, multiple: bool = False) -> list[Digit]:
     """Find the digits of a picture: all of its ink as one digit or, with `multiple`, each group of
     strokes that belong together, in reading order.
 
-    The picture has one of IMAGE_FORMATS; of an animation, the first frame is used. The ink may be
-    dark on light or light on dark, in any colour and in uneven light.
+    The picture must be in one of IMAGE_FORMATS; only the first frame of an animation is used. The
+    ink may be dark on light or light on dark, in any colour and in uneven light.
 
     Raises:
         InputError: the picture can't be read, is too large, shows no ink or, with `multiple`, has
@@ -64,7 +64,7 @@ def find_digits(file: Picture, multiple: bool = False) -> list[Digit]:
     labels, boxes = group_strokes(ink > 0.5, multiple)
     digits = []
     for label, (top, left, bottom, right) in enumerate(boxes.tolist(), start=1):
-        # The soft edge of the ink, less than half of it, lies outside the box.
+        # Soft edges, where ink is at most 0.5, lie outside the box.
         window = np.s_[max(top - 2, 0) : bottom + 2, max(left - 2, 0) : right + 2]
         near = _dilate(labels[window] == label)
         image = as_mnist(np.where(near, ink[window], np.float32(0)))
@@ -79,12 +79,12 @@ def read_grey(file: Picture) -> tuple[Grey, float]:
     """Read a picture as grey values float32 [H, W], with 0 for black and 1 for white, upright and
     with no side longer than WORKING_SIDE; also return the factor by which it was reduced.
 
-    Transparent areas become white under dark ink and black under light ink. Of a coloured picture's
-    channels, the one with the most contrast is used.
+    Transparent areas become white under dark ink and black under light ink. If the picture is in
+    colour, the channel with the most contrast is used.
 
     Raises:
-        InputError: the picture has none of IMAGE_FORMATS, is damaged, or has more than MAX_PIXELS
-            pixels or pixels that aren't finite.
+        InputError: the picture isn't in one of IMAGE_FORMATS, is damaged, or has more than
+            MAX_PIXELS pixels or pixels that aren't finite.
     """
     picture, original_side = _decode(file)
     white = 255.0
@@ -95,7 +95,7 @@ def read_grey(file: Picture) -> tuple[Grey, float]:
     else:
         opaque = "L" if picture.mode in ("1", "L") else "RGB"
         mode = "RGBA" if picture.has_transparency_data else opaque
-        if picture.mode != mode:  # or else the conversion copies all pixels
+        if picture.mode != mode:  # otherwise, convert would copy all pixels
             picture = picture.convert(mode)
     picture.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
     channels = np.atleast_3d(np.asarray(picture, np.float32))
@@ -115,8 +115,8 @@ def read_grey(file: Picture) -> tuple[Grey, float]:
 
 
 def _decode(file: Picture) -> tuple[Image.Image, int]:
-    """The decoded picture, upright, and the longer side it has in the file: a JPEG is decoded at a
-    smaller size."""
+    """Decode a picture and turn it upright. Also return the longer side it has in the file, because
+    a JPEG is decoded at a smaller size."""
     try:
         with Image.open(file, formats=IMAGE_FORMATS) as picture:
             width, height = picture.size
@@ -138,23 +138,23 @@ def _decode(file: Picture) -> tuple[Image.Image, int]:
 
 
 def find_ink(grey: Grey) -> Grey:
-    """How much of each pixel is ink, in [0, 1], for a grey picture [H, W] in [0, 1]; 0 everywhere
-    if nothing stands out.
+    """Return how much of each pixel is ink, in [0, 1], for a grey picture [H, W] in [0, 1]; 0
+    everywhere if nothing stands out.
 
-    The background is modelled as a smooth surface, as light on paper is; ink differs from it
-    towards one side. Otsu's threshold (1979, https://doi.org/10.1109/TSMC.1979.4310076) separates
-    ink and background around the clearest ink. The median of the background counts as 0, the upper
-    quartile of what lies above the threshold as 1.
+    The background is modelled as a smooth surface, like light on paper; ink is either darker or
+    lighter. Otsu's threshold (1979, https://doi.org/10.1109/TSMC.1979.4310076) separates ink from
+    background around the clearest ink. The median of the background becomes 0, and the upper
+    quartile of the values above the threshold becomes 1.
     """
     photographed = max(grey.shape) > 2 * SIDE and min(grey.shape) > 1
     edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     background = _fit_background(grey) if photographed else np.median(edge)
     contrast = grey - background
-    # Not **3, which takes a hundred times as long.
+    # `contrast**3` would take a hundred times as long.
     if (contrast * contrast * contrast).sum() < 0:  # dark ink absorbs a share of the light
         contrast = -contrast / np.maximum(background, 0.1)
     noise = 0.0
-    if photographed:  # most neighbouring pixels differ by noise, few by a stroke
+    if photographed:  # most neighbouring pixels differ only by noise
         noise = 1.05 * np.median(np.abs(np.diff(contrast)))
         contrast = cv2.GaussianBlur(contrast, (0, 0), 0.7)
     highest = contrast.max()
@@ -171,14 +171,14 @@ def find_ink(grey: Grey) -> Grey:
 
 
 def _fit_background(grey: Grey) -> Grey:
-    """The quadratic surface closest to the picture's margin, a twentieth on each side: least
-    absolute deviations by iteratively reweighted least squares (Schlossmacher 1973,
+    """Fit a quadratic surface to the picture's margin, a twentieth on each side: least absolute
+    deviations by iteratively reweighted least squares (Schlossmacher 1973,
     https://doi.org/10.1080/01621459.1973.10481436)."""
     y, x = np.ogrid[-1 : 1 : grey.shape[0] * 1j, -1 : 1 : grey.shape[1] * 1j]
-    every = max(grey.shape) // 100 + 1
-    v, u = (np.ravel(c) for c in np.broadcast_arrays(y[::every], x[:, ::every]))
+    step = max(grey.shape) // 100 + 1
+    v, u = (np.ravel(c) for c in np.broadcast_arrays(y[::step], x[:, ::step]))
     margin = np.maximum(np.abs(u), np.abs(v)) >= 0.9
-    u, v, values = u[margin], v[margin], grey[::every, ::every].ravel()[margin]
+    u, v, values = u[margin], v[margin], grey[::step, ::step].ravel()[margin]
     terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v])
     weights = np.ones_like(values)
     for _ in range(10):
@@ -221,17 +221,17 @@ def group_strokes(mask: Mask, multiple: bool) -> tuple[Components, Boxes]:
         )
     digits, digit_boxes = _join_parts(boxes, large)
     order = _reading_order(digit_boxes)
-    labels = np.zeros(len(order) + 1, np.int32)  # the last one for parts of no digit
+    labels = np.zeros(len(order) + 1, np.int32)  # the last entry is for parts of no digit
     labels[order] = np.arange(1, len(order) + 1)
     return np.append(np.int32(0), labels[digits])[parts], digit_boxes[order]
 
 
 def _join_parts(boxes: Boxes, large: Mask) -> tuple[npt.NDArray[np.int_], Boxes]:
-    """For each part the index of its digit, or -1, and the digits' boxes.
+    """Return the index of each part's digit, or -1, and the digits' boxes.
 
-    Parts are visited from the highest down. A part joins the first digit whose box covers more than
-    half of its own, or to which it is close, if it is too low to be a digit itself, or if it is
-    above or below it and the two together are no higher than the highest part.
+    Parts are visited from the tallest to the shortest. A part joins the first digit whose box
+    covers more than half of its own. It also joins a digit close by, if it is too short to be a
+    digit itself, or is above or below it and the two together are no taller than the tallest part.
     """
     heights, widths = (boxes[:, 2:] - boxes[:, :2]).T
     highest = heights.max()
@@ -265,8 +265,8 @@ def _join_parts(boxes: Boxes, large: Mask) -> tuple[npt.NDArray[np.int_], Boxes]
 
 
 def _reading_order(boxes: Boxes) -> list[int]:
-    """The indices of `boxes` line by line, from left to right. A box is on a line if its middle is
-    higher than the bottom of the line's first box."""
+    """Return the indices of `boxes` line by line, from left to right. A box is on a line if its
+    middle is higher than the bottom of the line's first box."""
     lines: list[list[int]] = []
     for digit in np.argsort(boxes[:, 0] + boxes[:, 2], kind="stable").tolist():
         top, _, bottom, _ = boxes[digit]
@@ -280,7 +280,7 @@ def _reading_order(boxes: Boxes) -> list[int]:
 def as_mnist(ink: Grey) -> Grey:
     """Scale and centre one digit's ink [H, W] in [0, 1] as in MNIST: float32 [28, 28, 1].
 
-    Strokes thinner than nearly all of MNIST's are thickened first.
+    Strokes thinner than THINNEST_STROKE are thickened first.
     """
     left, top, width, height = cv2.boundingRect((ink > 0.1).astype(np.uint8))
     ink = ink[top : top + height, left : left + width]
@@ -307,7 +307,7 @@ def as_mnist(ink: Grey) -> Grey:
 
 
 def _stroke_width(mask: Mask) -> float:
-    """The mean width of the strokes in pixels, measured along their centre lines: twice the
+    """Return the mean width of the strokes in pixels, measured along their centre lines: twice the
     distance to the background."""
     depth = _distance_to_false(mask)
     ridge = (depth >= cv2.dilate(depth, np.ones((3, 3)))) & (depth > 0)
@@ -315,7 +315,7 @@ def _stroke_width(mask: Mask) -> float:
 
 
 def _pad(ink: Grey, margin: int) -> Grey:
-    """Add `margin` pixels without ink on each side; np.pad takes ten times as long."""
+    """Add `margin` pixels without ink on each side; np.pad would take ten times as long."""
     sides = (margin, margin, margin, margin)
     return np.asarray(cv2.copyMakeBorder(ink, *sides, cv2.BORDER_CONSTANT, value=0), np.float32)
 

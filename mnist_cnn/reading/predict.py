@@ -1,7 +1,7 @@
 """`mnist-cnn-predict PATH...`: read the digits in pictures.
 
-Exit code 0: every picture was read. 1: a picture or the model couldn't be used; the other pictures
-still get their answers. 3: all were read, but some answers are not sure.
+Exit code 0: every picture was read. 1: a picture or the model couldn't be used; other pictures are
+still read. 3: every picture was read, but some answers are not sure.
 """
 
 import argparse
@@ -25,13 +25,13 @@ from mnist_cnn.reading.pictures import Digit, Picture, find_digits, read_grey
 
 MODEL = FORMATS["onnx"].path
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-# Confidences are calibrated on MNIST's images. Other writers' digits get lower ones: of
-# scikit-learn's 8 x 8 digits, two thirds are below this, and all read with 85 to 95 % are right.
+# Confidences are calibrated on MNIST. Digits from other writers get lower ones: two thirds of
+# scikit-learn's 8 x 8 digits are below this, yet all with 85 to 95 % are read correctly.
 SURE = 0.9
 
 
 class Reading(NamedTuple):
-    """What was found in a picture: N digits, their probabilities float32 [N, 10] and their
+    """The result for a picture: N digits, their probabilities float32 [N, 10] and the output of
     `describe_answers`; or an error."""
 
     path: str
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def read_picture(model: Model, path: str, multiple: bool) -> Reading:
-    """Read the picture at `path`, or on standard input if that is `-`."""
+    """Read the picture at `path`, or from standard input if `path` is `-`."""
     picture = io.BytesIO(sys.stdin.buffer.read()) if path == "-" else Path(path)
     try:
         if os.path.isdir(path):  # noqa: PTH112 # Path.is_dir can fail
@@ -80,8 +80,8 @@ def read_picture(model: Model, path: str, multiple: bool) -> Reading:
 
 
 def describe_answers(digits: Iterable[Digit], probabilities: Probabilities) -> list[dict[str, Any]]:
-    """What is printed for each of N digits with probabilities float32 [N, 10]: the `digit`, its
-    `confidence`, whether that is `sure`, and its `box`, left, top, right and bottom in pixels."""
+    """Describe each of N digits with probabilities float32 [N, 10]: the `digit`, its `confidence`,
+    whether that is `sure`, and its `box` (left, top, right and bottom in pixels)."""
     return [
         {
             "digit": int(row.argmax()),
@@ -99,7 +99,7 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=Path,
         default=MODEL,
-        help=f"a SavedModel folder or a file: {', '.join(suffixes)} (default: %(default)s)",
+        help=f"a SavedModel folder or a {', '.join(suffixes)} file (default: %(default)s)",
     )
 
 
@@ -169,21 +169,22 @@ def _parse_arguments() -> argparse.Namespace:
         "mnist-cnn-predict",
         description="Read the digits in pictures.",
         epilog="Exit code 0: every picture was read; 1: a picture or the model couldn't be used; "
-        "3: all were read, but some answers are not sure.",
+        "3: every picture was read, but some answers are not sure.",
     )
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="a picture, a folder of them, or - for stdin"
+        "paths", nargs="+", metavar="PATH", help="a picture, a folder of pictures, or - for stdin"
     )
     add_model_option(parser)
-    parser.add_argument("--format", choices=PRINTERS, default="table", help="(%(default)s)")
+    format_help = "output format (default: %(default)s)"
+    parser.add_argument("--format", choices=PRINTERS, default="table", help=format_help)
     parser.add_argument(
-        "--multiple", action="store_true", help="a picture shows several digits that don't touch"
+        "--multiple", action="store_true", help="read several digits, which must not touch"
     )
     parser.add_argument(
         "--explain",
         type=Path,
         metavar="FOLDER",
-        help="draw there what the network saw in each picture, and the probabilities",
+        help="for each picture, draw what the network saw and the probabilities in FOLDER",
     )
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Random changes to training images and features, determined by seeds."""
+"""Augment images and drop features at random, determined by seeds."""
 
 import math
 
@@ -9,11 +9,11 @@ from mnist_cnn.params import TrainParams
 
 
 def augment(images: tf.Tensor, params: TrainParams, seed: tf.Tensor) -> tf.Tensor:
-    """Rotate, zoom, shear and shift each image of a batch float32 [N, H, W, C] about its centre, by
-    amounts of its own, uniform within plus and minus the four parameters.
+    """Randomly rotate, zoom, shear and shift each image of a batch float32 [N, H, W, C] about its
+    centre. The amounts are uniform within plus and minus the four parameters.
 
     Values between pixels are interpolated linearly; pixels from outside the image are 0. The
-    amounts depend on `seed`, int32 [2], alone.
+    amounts depend only on `seed`, int32 [2].
     """
     count, height, width = images.shape[:3]
     zoom, shift = params.zoom, params.translation
@@ -33,11 +33,11 @@ def augment(images: tf.Tensor, params: TrainParams, seed: tf.Tensor) -> tf.Tenso
 
 
 def dropout(values: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
-    """Set a share `rate`, to the nearest 256th, of float32 `values` of a known shape to 0, and
-    scale up the others so that the expected sum stays the same (Srivastava et al. 2014,
-    https://jmlr.org/papers/v15/srivastava14a.html). The choice depends on `seed`, int32 [2], alone.
+    """Set a fraction `rate`, rounded to 1/256, of float32 `values` of a known shape to 0, and scale
+    up the others so that the expected sum stays the same (Srivastava et al. 2014,
+    https://jmlr.org/papers/v15/srivastava14a.html). The choice depends only on `seed`, int32 [2].
 
-    One random byte decides on each value: Keras' layer draws four, which takes a fifth of a step.
+    This draws one random byte per value. Keras' layer draws four, which takes a fifth of a step.
     """
     size = math.prod(values.shape)
     words = tf.random.stateless_uniform([-(-size // 4)], seed, None, None, tf.uint32)

@@ -10,12 +10,12 @@ from mnist_cnn.model.network import predict_proba
 
 
 def calibrate(network: keras.Sequential, validation: Arrays) -> float:
-    """Divide the network's scores before the softmax by a temperature, in place, so that its
-    confidence matches its accuracy; return the temperature.
+    """Divide the network's logits by a temperature, in place, so that its confidence matches its
+    accuracy. Return the temperature.
 
-    It is the one from 0.1 to 10 with the lowest cross-entropy on `validation` (Guo et al. 2017,
+    The temperature, from 0.1 to 10, minimises the cross-entropy on `validation` (Guo et al. 2017,
     https://arxiv.org/abs/1706.04599). The predicted classes stay the same. The weights of the last
-    layer are divided, so the network needs no extra step.
+    layer are divided, so the network needs no extra layer.
     """
     probabilities = predict_proba(network, validation.images)
     scores = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The state of a training, saved so that an interrupted one can resume."""
+"""Save the state of training, so that it can resume after an interruption."""
 
 import hashlib
 import json
@@ -16,8 +16,8 @@ History = list[dict[str, float]]
 
 
 class Checkpoint(NamedTuple):
-    """A file with the state of a training after its last completed epoch. The `key` identifies the
-    training: the state of a different one is ignored."""
+    """A file with the state of a training run after its last completed epoch. The `key` identifies
+    the run; the state of a different run is ignored."""
 
     path: Path
     key: str
@@ -34,12 +34,12 @@ class Checkpoint(NamedTuple):
             np.savez(file, **content)
 
     def history(self) -> History:
-        """The saved epochs, none without a usable file of this training."""
+        """Return the saved epochs; none without a usable file of this run."""
         return self._load(0)[1]
 
     def restore(self, variables: Sequence[Any]) -> History:
         """Set the `variables` to the saved values and return the saved epochs. Without a usable
-        file of this training, change nothing and return no epochs."""
+        file of this run, change nothing and return no epochs."""
         values, history = self._load(len(variables))
         for variable, value in zip(variables, values, strict=False):
             variable.assign(value)
@@ -57,7 +57,7 @@ class Checkpoint(NamedTuple):
 
 
 def stage_key(name: str) -> str:
-    """A SHA-256 of everything that makes DVC run the stage `name` again: its definition in
+    """Return a SHA-256 of everything that makes DVC rerun the stage `name`: its definition in
     `dvc.yaml`, its parameters and the content of its dependencies."""
     stage = yaml.safe_load(Path("dvc.yaml").read_bytes())["stages"][name]
     params = yaml.safe_load(Path("params.yaml").read_bytes())

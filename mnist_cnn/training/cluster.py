@@ -1,6 +1,6 @@
-"""Which processes train together: read from TF_CONFIG, without TensorFlow.
+"""Read from TF_CONFIG which processes train together, and wait for them.
 
-Importing TensorFlow takes seconds; a wrong TF_CONFIG is reported before that.
+This doesn't import TensorFlow, which takes seconds, so a wrong TF_CONFIG is reported early.
 """
 
 import json
@@ -33,7 +33,7 @@ class Cluster(NamedTuple):
 
     @property
     def is_chief(self) -> bool:
-        """Whether this is the worker that writes the outputs and reports progress."""
+        """Whether this worker writes the outputs and reports progress."""
         return self.worker == 0
 
     def name(self, worker: int) -> str:
@@ -63,9 +63,9 @@ class _Config(_Section):
 
 
 def read_cluster() -> Cluster:
-    """The cluster described by the environment variable TF_CONFIG
-    (https://www.tensorflow.org/guide/distributed_training#TF_CONFIG), or one without addresses if
-    it isn't set.
+    """Read the cluster from the environment variable TF_CONFIG
+    (https://www.tensorflow.org/guide/distributed_training#TF_CONFIG). If it isn't set, the cluster
+    has no addresses.
 
     Raises:
         InputError: TF_CONFIG isn't JSON, keys are missing or of the wrong type, an address has no
@@ -94,7 +94,7 @@ def read_cluster() -> Cluster:
 
 
 def wait_for_workers(cluster: Cluster) -> None:
-    """Listen at this worker's port until all other workers listen at theirs.
+    """Listen on this worker's port until all other workers listen on theirs.
 
     Raises:
         InputError: the port is taken, or a worker didn't appear within WAIT_SECONDS.
@@ -117,7 +117,7 @@ def wait_for_workers(cluster: Cluster) -> None:
 
 
 def _listen(cluster: Cluster) -> socket.socket:
-    """A server at this worker's port, on all IPv4 addresses of this machine and, if the system has
+    """Listen on this worker's port, on all IPv4 addresses of this machine and, if the system has
     IPv6, on all IPv6 addresses."""
     port = int(cluster.addresses[cluster.worker].rpartition(":")[2])
     backlog = len(cluster.addresses)
@@ -130,7 +130,7 @@ def _listen(cluster: Cluster) -> socket.socket:
     except OSError as error:
         raise InputError(
             f"{cluster.name(cluster.worker)} cannot open its port ({os.strerror(error.errno or 0)})"
-            ": expected a free one; stop what uses it, or set another in TF_CONFIG on all workers"
+            ": expected a free port; stop its program, or set another in TF_CONFIG on all workers"
         ) from error
 
 
@@ -138,15 +138,15 @@ def _is_listening(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
-    except (OSError, UnicodeError):  # UnicodeError: an impossible host name
+    except (OSError, UnicodeError):  # UnicodeError: an invalid host name
         return False
     return True
 
 
 @contextmanager
 def worker_folder(cluster: Cluster) -> Iterator[Path]:
-    """The folder this worker writes to: the current one for the chief, a temporary one for the
-    others."""
+    """Yield the folder this worker writes to: the current one for the chief, a temporary one for
+    the others."""
     if cluster.is_chief:
         yield Path()
     else:

@@ -15,12 +15,12 @@ CONNECT_SECONDS = 60
 
 
 def create_strategy(cluster: Cluster, key: str) -> tf.distribute.Strategy:
-    """Wait for the other workers and return the strategy they train with. A process without other
-    workers gets a strategy for all GPUs it was given, if there are several, or TensorFlow's
+    """Wait for the other workers and return the strategy to train with. A process without other
+    workers gets a strategy for all requested GPUs, if there are several, or else TensorFlow's
     default.
 
     Call this before any TensorFlow operation runs. `key`, a SHA-256 from `stage_key`, identifies
-    what is to be trained.
+    the training run.
 
     Raises:
         InputError: this worker's port is taken, or another worker didn't connect within
@@ -53,17 +53,17 @@ def _check_keys(strategy: tf.distribute.Strategy, cluster: Cluster, key: str) ->
     rows = rows[:: len(rows) // len(cluster.addresses)]  # one row per worker
     if others := [cluster.name(i) for i, row in enumerate(rows) if (row != rows[0]).any()]:
         raise InputError(
-            f"{', '.join(others)} would train something else than {cluster.name(0)}: expected the "
-            "same commit, params.yaml and data/prepared on all workers; compare `git status` and "
-            "`dvc status`"
+            f"{', '.join(others)} would not train the same network as {cluster.name(0)}: expected "
+            "the same commit, params.yaml and data/prepared on all workers; compare `git status` "
+            "and `dvc status`"
         )
 
 
 def run_on_replicas(
     strategy: tf.distribute.Strategy, function: Callable[..., Any], *arguments: Any
 ) -> Any:
-    """Call `function` on every replica, with the same result everywhere, and return it. A replica
-    is a GPU, or a worker without GPUs. Call this within a `tf.function`."""
+    """Call `function` on every replica and return its result, which must be the same on all. A
+    replica is a GPU, or a worker without GPUs. Call this within a `tf.function`."""
     results = strategy.run(function, arguments)
     return tf.nest.map_structure(
         lambda result: strategy.experimental_local_results(result)[0], results
@@ -71,14 +71,14 @@ def run_on_replicas(
 
 
 def sum_over_replicas(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The sums of the replicas' `values`. Call this within `run_on_replicas`."""
-    values = [tf.identity(value) for value in values]  # as computed by this replica
+    """Sum the `values` of all replicas. Call this within `run_on_replicas`."""
+    values = [tf.identity(value) for value in values]  # reads this replica's copy of a variable
     sums: list[tf.Tensor] = tf.distribute.get_replica_context().all_reduce("SUM", values)
     return sums
 
 
 def local_replicas(strategy: tf.distribute.Strategy) -> list[int]:
-    """The numbers of this process's replicas; the chief's start at 0."""
+    """Return the numbers of this process's replicas; the chief's start at 0."""
 
     def number() -> tf.Tensor:
         return tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -105,8 +105,8 @@ def broadcast_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[A
 def report_lost_workers() -> Iterator[None]:
     """Turn TensorFlow's errors about a lost worker into an `InputError`.
 
-    Workers exchange heartbeats. Within 10 seconds they notice that one was killed, hangs or is cut
-    off.
+    Workers exchange heartbeats. They notice within 10 seconds if one is killed, hangs or is
+    disconnected.
 
     Raises:
         InputError: a worker was lost.
@@ -116,5 +116,5 @@ def report_lost_workers() -> Iterator[None]:
     except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError) as error:
         raise InputError(
             "a worker was lost: it, its machine or the network failed; start all workers again to "
-            "resume after the last completed epoch"
+            "resume from the last completed epoch"
         ) from error

@@ -1,4 +1,4 @@
-"""Fit the network: the order of the images, the learning rate, and an epoch after the other."""
+"""Fit the network: image order, learning rate and epochs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,8 +18,8 @@ from mnist_cnn.training.steps import RunSteps, TrainingStep
 
 STEPS_PER_CALL = 50
 
-# Adam divides each step by the recent size of the gradients. In a short training they shrink
-# quickly, and Keras' default of 0.999 remembers the large ones for 1,000 steps, which is too slow.
+# Adam divides each step by the recent size of the gradients. In a short run they shrink quickly,
+# but Keras' default of 0.999 remembers large ones for 1,000 steps, which is too long.
 BETA_2 = 0.95
 
 
@@ -38,14 +38,14 @@ def fit(
     dropout, and `val_loss` and `val_accuracy`, named as in Keras. Both losses use the labels
     without smoothing.
 
-    Each batch is split into `shards` whose gradients TensorFlow computes at the same time, each on
-    its own core: for a network of this size that is faster than sharing the work within each layer.
-    One call runs many steps, because Keras' `fit` at its defaults spends about a third of its time
-    between steps. A terminal gets a progress bar.
+    Each batch is split into `shards` whose gradients TensorFlow computes in parallel, one per core.
+    For a network of this size that is faster than parallelising each layer. One call runs many
+    steps, because Keras' `fit` at its defaults spends about a third of its time between steps. A
+    terminal gets a progress bar.
 
-    With a `checkpoint`, an interrupted fit resumes after the last epoch saved there and yields only
-    the epochs that follow. With a `strategy` for several workers or GPUs, each computes its part of
-    the shards and all take the same steps, starting from the chief's state.
+    With a `checkpoint`, an interrupted fit resumes from the last completed epoch and yields only
+    the remaining ones. With a `strategy` for several workers or GPUs, each computes its part of the
+    shards and all take the same steps, starting from the chief's state.
 
     Raises:
         InputError: the batch size isn't a multiple of the shards or exceeds the number of training
@@ -85,7 +85,7 @@ def fit(
 def learning_rate_schedule(
     params: TrainParams, steps: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up from 0 to `learning_rate`, then half a cosine down to `final_learning_rate`
+    """Return a linear warm-up from 0 to `learning_rate`, then cosine decay to `final_learning_rate`
     (Loshchilov and Hutter 2016, https://arxiv.org/abs/1608.03983), over `steps` steps."""
     warmup_steps = min(round(params.warmup * steps), steps - 1)
     return keras.optimizers.schedules.CosineDecay(
@@ -116,7 +116,7 @@ def _check_batch_size(params: TrainParams, images: int, replicas: int) -> None:
 
 
 def _shuffle(images: int, seed: int, epoch: int) -> npt.NDArray[np.int32]:
-    """The numbers of the images in the order of an epoch."""
+    """Return the image indices in the order of the given epoch."""
     order = tf.random.experimental.stateless_shuffle(tf.range(images), seed=(seed, epoch))
     return order.numpy()  # type: ignore[no-any-return]
 
@@ -128,8 +128,8 @@ def _run_epoch(
     batch_size: int,
     bar: "tqdm[Any]",
 ) -> dict[str, float]:
-    """Train on batches of images, given by their numbers [steps, replicas, n] for the replicas of
-    this process. The results cover the `batch_size` images that all replicas have in a step."""
+    """Train on batches of images, given as indices [steps, replicas, n] for this process's
+    replicas. The results cover all replicas: `batch_size` images per step."""
     loss, correct = 0.0, 0
     for first in range(0, len(batches), STEPS_PER_CALL):
         numbers = batches[first : first + STEPS_PER_CALL]

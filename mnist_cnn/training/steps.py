@@ -1,4 +1,4 @@
-"""Training steps: many in one call, each split into shards that are computed at the same time."""
+"""Run many training steps in one call, each split into shards that are computed in parallel."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ class TrainingStep:
     local_replicas: list[int]
 
     def compile(self) -> RunSteps:
-        """A function that makes one step per batch, from images float32 [steps, local replicas, n,
-        H, W, C] and labels int64 [steps, local replicas, n] to the sum of the batches' mean losses
-        and the number of correct answers."""
+        """Return a function that takes one step per batch. It maps images float32 [steps, local
+        replicas, n, H, W, C] and labels int64 [steps, local replicas, n] to the sum of the batches'
+        mean losses and the number of correct answers."""
         images = self.params.batch_size // self.strategy.num_replicas_in_sync
         batch = (None, len(self.local_replicas), images)
         return tf.function(  # type: ignore[no-any-return]
@@ -58,7 +58,7 @@ class TrainingStep:
         self._average_statistics()
         return loss_sum, correct_sum
 
-    # It has no loops or conditions on tensors for AutoGraph to convert, which takes 0.3 s.
+    # AutoGraph would take 0.3 s and find no loops or conditions on tensors to convert.
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def _replica_results(self, images: tf.Tensor, labels: tf.Tensor) -> Results:
         """Compute this replica's shards; return the sums over the shards of all replicas."""
@@ -75,9 +75,9 @@ class TrainingStep:
         return sums, loss, correct
 
     def _shard_results(self, images: tf.Tensor, labels: tf.Tensor, shard: tf.Tensor) -> Results:
-        """A shard's gradients, mean loss and number of correct answers. The loss is that of the
-        labels without smoothing. The number of the shard, counted from the first step of the
-        training, seeds its augmentation and dropout."""
+        """Compute a shard's gradients, mean loss and number of correct answers. The loss uses the
+        labels without smoothing. The number of the shard, counted from the first training step,
+        seeds its augmentation and dropout."""
         params = self.params
         if params.rotation or params.zoom or params.shear or params.translation:
             images = augment(images, params, tf.stack([params.seed, 2 * shard]))
@@ -96,7 +96,7 @@ class TrainingStep:
         return gradients, tf.reduce_mean(loss), correct
 
     def _forward(self, images: tf.Tensor, dropout_seed: tf.Tensor) -> tf.Tensor:
-        """The network's probabilities in training, with our own, faster dropout."""
+        """Compute the network's probabilities in training, with a faster dropout than Keras'."""
         values = images
         for layer in self.network.layers:
             if isinstance(layer, keras.layers.Dropout):
@@ -106,8 +106,8 @@ class TrainingStep:
         return values
 
     def _average_statistics(self) -> None:
-        """Give all replicas the mean of their moving averages: in batch normalisation, each has
-        only seen its own shards."""
+        """Average the moving statistics of batch normalisation over all replicas, because each has
+        seen only its own shards."""
         if statistics := self.network.non_trainable_weights:
             sums = run_on_replicas(self.strategy, sum_over_replicas, statistics)
             for variable, total in zip(statistics, sums, strict=True):

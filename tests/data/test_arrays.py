@@ -40,7 +40,7 @@ def test_bytes_follow_from_the_arrays_alone(tmp_path: Path) -> None:
         (np.full((1, 2, 2, 1), np.nan, np.float32), [0], r"images lie in \[nan, nan\]"),
         (np.full((1, 2, 2, 1), 1.5, np.float32), [0], r"images lie in \[1.5, 1.5\]"),
         (np.full((1, 2, 2, 1), -0.5, np.float32), [0], r"images lie in \[-0.5, -0.5\]"),
-        (np.zeros((1, 2, 2, 1), np.float32), [10], r"labels lie in \[10, 10\], classes are 10"),
+        (np.zeros((1, 2, 2, 1), np.float32), [10], r"labels lie in \[10, 10\] for 10 classes"),
         (np.zeros((1, 2, 2, 1), np.float32), [-1], r"labels lie in \[-1, -1\]"),
         (np.zeros((2, 2, 2, 1), np.float32), [0], "2 images but 1 labels"),
         (np.zeros((0, 2, 2, 1), np.float32), [], "images are empty"),

@@ -77,4 +77,4 @@ def test_more_images_take_no_more_memory(tmp_path: Path, monkeypatch: pytest.Mon
         )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 300 * 18_000  # an image has 784 bytes, and 3,136 prepared
+    assert peaks[1] < peaks[0] + 300 * 18_000  # an image has 784 bytes raw, 3,136 bytes prepared

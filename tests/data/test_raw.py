@@ -1,4 +1,4 @@
-"""The user's own datasets: three layouts, and one line for anything wrong with one."""
+"""The user's own datasets: three layouts, and one line for any error in them."""
 
 import gzip
 import shutil
@@ -118,7 +118,7 @@ def test_a_link_within_the_folder_is_followed(raw: Path) -> None:
     assert np.bincount(load("own").train_labels).tolist() == [11, 10, 10, 10]
 
 
-# What is wrong -> how it comes to be, and what the line says after "error: ".
+# Test ID -> a function that creates the faulty dataset, and part of the error message.
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {}
 
 
@@ -166,11 +166,11 @@ change_npz("training images of shape (6, 5) but test images of shape (5, 5)", x_
 change_npz("own.npz: 3 has only training or only test images", y_test=LABELS[:8] % 3)
 change_npz("(only one of y_train and y_test is text)", y_test=LABELS[:8].astype(str))
 change_npz("has only the class 0: expected two or more", y_train=LABELS * 0, y_test=LABELS[:8] * 0)
-change_npz("'a\\nb' is the name of a class: expected printable text",
+change_npz("has a class named 'a\\nb': expected printable text",
            y_train=np.array(["a\nb", "c"])[LABELS % 2], x_test=None, y_test=None)  # fmt: skip
-change_npz("' ' is the name of a class", y_train=np.array([" ", "c"])[LABELS % 2], x_test=None,
+change_npz("has a class named ' '", y_train=np.array([" ", "c"])[LABELS % 2], x_test=None,
            y_test=None)  # fmt: skip
-change_npz("'</script>' is the name of a class: expected printable text without </",
+change_npz("has a class named '</script>': expected printable text without </",
            y_train=np.array(["</script>", "c"])[LABELS % 2], x_test=None, y_test=None)  # fmt: skip
 TOO_LARGE = struct.pack(">IIII", 0x0803, 2**32 - 1, 2**32 - 1, 2**32 - 1)
 change_idx("own holds train-images-idx3-ubyte.gz: expected", "train-labels-idx1", None)
@@ -189,7 +189,7 @@ change_idx("its header says 1,200 bytes for [40, 6, 5], but it has more)",
            "train-images-idx3", gzip.compress(idx(IMAGES) + bytes(10**8)))  # fmt: skip
 change_folders("train/e is empty: expected the class's PNG", lambda s: (s / "train/e").mkdir())
 change_folders("own: d has only training or only", lambda s: shutil.rmtree(s / "test/d"))
-change_folders("own/valid is not used: expected the", lambda s: (s / "valid").mkdir())
+change_folders("own/valid is not used: expected only", lambda s: (s / "valid").mkdir())
 change_folders("train/x is not a folder: expected one", lambda s: (s / "train/x").touch())
 change_folders("own/train is not a folder: expected one", lambda s: replace_by_file(s / "train"))
 change_folders("own/test is not a folder: expected one", lambda s: replace_by_file(s / "test"))
@@ -214,11 +214,11 @@ change_folders(
     lambda s: (s / "train/a/00.png").write_bytes((s / "train/a/00.png").read_bytes()[:60]),
 )
 change_folders(
-    "train/b/x.png has 6 x 5 pixels, grey: expected the 5 x 6 pixels, grey of",
+    "train/b/x.png has 6 x 5 pixels, grey: expected 5 x 6 pixels, grey, as in",
     lambda s: Image.new("L", (6, 5)).save(s / "train/b/x.png"),
 )
 change_folders(
-    "train/b/x.png has 5 x 6 pixels, RGB: expected the 5 x 6 pixels, grey of",
+    "train/b/x.png has 5 x 6 pixels, RGB: expected 5 x 6 pixels, grey, as in",
     lambda s: Image.new("RGB", (5, 6)).save(s / "train/b/x.png"),
 )
 change_folders(
@@ -230,9 +230,9 @@ change_folders(
     lambda s: claim_size(s / "train/a/00.png", 100_000),
 )
 change_folders(
-    "links out of data/raw: expected files inside it", lambda s: link(s / "train/a/x.png")
+    "links outside data/raw: expected files inside it", lambda s: link(s / "train/a/x.png")
 )
-change_folders("train/e links out of data/raw", lambda s: link(s / "train/e"))
+change_folders("train/e links outside data/raw", lambda s: link(s / "train/e"))
 change_folders("holds 'x\\n.png': expected printable", lambda s: (s / "train/a/x\n.png").touch())
 if sys.platform == "linux":  # elsewhere no file can have such a name
     change_folders(
@@ -270,7 +270,7 @@ def test_what_is_wrong_is_one_line_and_leaves_the_outputs(
 def test_a_source_without_permission_is_one_line(
     raw: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Simulated: root, as whom tests may run, may read anything."""
+    """Simulated, because tests may run as root, who can read anything."""
     write_npz(raw / "own.npz")
     write_folders(raw / "own")
 
@@ -284,7 +284,7 @@ def test_a_source_without_permission_is_one_line(
 
 
 def test_a_bomb_takes_no_memory(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what small files would become, or say that they hold."""
+    """Small files that decompress to huge arrays, or claim to contain them."""
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2**20))
     monkeypatch.setattr("mnist_cnn.data.raw.MAX_LABEL_BYTES", 2**20)
     write_idx(raw / "idx")

@@ -14,7 +14,7 @@ def test_each_class_gives_the_same_share() -> None:
     assert np.bincount(LABELS[drawn]).tolist() == [5] * 10
 
 
-def test_the_seed_decides_who_is_drawn() -> None:
+def test_the_seed_decides_which_images_are_drawn() -> None:
     first, again, other = (stratified_sample(LABELS, 0.1, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -32,19 +32,19 @@ def test_a_class_that_is_held_out_whole_or_not_at_all_is_named() -> None:
     params = PARAMS.prepare.model_copy(update={"validation_split": 0.1})
     with pytest.raises(
         InputError,
-        match=r"prepare.validation_split is 0.1: of the 4 images of class cow it holds out 0; exp",
+        match=r"prepare.validation_split is 0.1 and holds out 0 of the 4 images of class cow: exp",
     ):
         hold_out(np.repeat([0, 1], [50, 4]), names, params, "validation_split")
-    with pytest.raises(InputError, match="of the 0 images of class cow it holds out 0"):
+    with pytest.raises(InputError, match="holds out 0 of the 0 images of class cow"):
         hold_out(np.zeros(50, np.int64), names, params, "validation_split")
 
 
 @pytest.fixture
 def spoiled() -> Dataset:
-    """Twenty training and four test images, with every problem that the report counts."""
+    """Twenty training and four test images, with every problem in the report."""
     images = np.random.default_rng(0).integers(0, 256, (24, 2, 3, 3), dtype=np.uint8)
     labels = np.arange(24) % 2
-    images[[2, 5]] = images[0]  # one of the same class, one of the other
+    images[[2, 5]] = images[0]  # one in the same class, one in the other
     images[[7, 9]] = images[1]
     images[[3, 20]] = 0
     images[21:23] = images[10:12]  # in both sets

@@ -35,7 +35,7 @@ def test_metrics_by_hand() -> None:
     assert metrics["macro_recall"] == pytest.approx((1 + 1 / 2 + 1 / 2) / 3, abs=1e-6)
     assert metrics["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 2 / 3) / 3, abs=1e-6)
     assert metrics["worst_class_recall"] == 0.5
-    # Bins by confidence: {.95, .95}, {.85} and {.75} right, {.65} and {.55} wrong.
+    # Bins by confidence: {.95, .95}, {.85} and {.75} are right, {.65} and {.55} are wrong.
     expected = (2 * 0.05 + 0.15 + 0.25 + 0.65 + 0.55) / 6
     assert metrics["expected_calibration_error"] == pytest.approx(expected, abs=1e-6)
 
@@ -99,7 +99,7 @@ def test_misclassified_images_keep_their_order() -> None:
 
 
 def test_an_export_is_compared_with_its_network() -> None:
-    """It loses image 0, wins image 2, and gives another wrong answer for image 5."""
+    """The export loses image 0, wins image 2, and gives a different wrong answer for image 5."""
     export = PROBABILITIES.copy()
     export[[0, 2, 5]] = [[0.1, 0.9, 0.0], [0.3, 0.6, 0.1], [0.2, 0.6, 0.2]]
     comparison = scores.compare_predictions(LABELS, PROBABILITIES, export)

@@ -1,4 +1,4 @@
-"""TensorFlow is configured and imported in one place."""
+"""TensorFlow is configured and imported in a single module."""
 
 import ast
 import sys
@@ -12,7 +12,7 @@ UNSET = {"TF_ENABLE_ONEDNN_OPTS": "0", "ONEDNN_MAX_CPU_ISA": "DEFAULT"}
 
 
 def imports(path: Path) -> list[str]:
-    """The modules that a file imports, in the order of its lines."""
+    """Return the modules that a file imports, in line order."""
     names = []
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
@@ -33,7 +33,7 @@ def test_no_other_module_imports_tensorflow_or_keras() -> None:
             if names:
                 found[path] = names
     assert found.pop(BACKEND) == ["keras", "tensorflow"]
-    # Submodules, after the backend was imported.
+    # It imports only submodules, after the backend.
     names = found.pop(SAVED_MODEL)
     assert all(name.startswith("tensorflow.") for name in names)
     order = imports(SAVED_MODEL)
@@ -41,7 +41,7 @@ def test_no_other_module_imports_tensorflow_or_keras() -> None:
     assert not found
 
 
-def test_training_on_its_own_is_configured_and_keras_is_complete() -> None:
+def test_importing_training_alone_configures_tensorflow_and_all_of_keras() -> None:
     code = """if True:
         import os
         import mnist_cnn.training.fit
@@ -67,7 +67,7 @@ def test_formats_import_tensorflow_only_when_they_need_it() -> None:
 def test_tensorflow_imported_earlier_without_the_settings_is_an_error() -> None:
     code = """if True:
         import sys
-        sys.modules["tensorflow"] = sys  # as if it were
+        sys.modules["tensorflow"] = sys  # as if it had been imported
         import mnist_cnn.training.fit
     """
     for changes in ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, {"TF_ENABLE_ONEDNN_OPTS": "1"}):

@@ -1,4 +1,4 @@
-"""Exported formats answer as the network does, their bytes repeat, and wrong ones are refused."""
+"""Exports give the network's answers and reproducible bytes, and wrong ones are refused."""
 
 import math
 import shutil
@@ -30,7 +30,7 @@ SAMPLES = normalize(load_mnist().test_images[:72])
 
 
 def random_network(model: ModelParams = EVERY_BLOCK) -> keras.Sequential:
-    """Fresh weights are all the same in some layers, which would make simpler graphs."""
+    """Fresh weights are constant in some layers, which would simplify the exported graphs."""
     set_seed(0)
     noise = np.random.default_rng(0).standard_normal
     network = build_network(model, (28, 28, 1), 10)
@@ -115,9 +115,9 @@ def test_a_wrong_conversion_is_refused_in_one_line(
     with pytest.raises(InputError) as error:
         check_conversion("onnx", partial, SAMPLES, expected, TOLERANCES["onnx"])
     assert str(error.value) == (
-        f"models/model.onnx and models/model.keras differ by up to {difference} in a probability: "
-        "expected at most 0.001; the conversion is wrong, so use the package versions in "
-        "requirements.txt"
+        "models/model.onnx and models/model.keras give probabilities that differ by up to "
+        f"{difference}: expected at most 0.001; use the package versions in requirements.txt, and "
+        "convert again"
     )
 
 
@@ -156,7 +156,7 @@ def test_the_stage_writes_all_formats_and_their_checksums(workspace: Path, facto
 
 
 def dead(weights: list[Weights]) -> list[Weights]:
-    """A ReLU after the first layer that never fires, which is what a high learning rate does."""
+    """Keep the first ReLU from ever firing, as a high learning rate can."""
     return [weights[0], weights[1] - 1000, *weights[2:]]
 
 
@@ -189,8 +189,8 @@ def test_a_network_that_learned_nothing_is_refused_in_one_line(
     with pytest.raises(SystemExit):
         main()
     assert capsys.readouterr().err == (
-        f"error: models/model.keras {problem}: expected some that depend on the image; lower "
-        "train.learning_rate in params.yaml\n"
+        f"error: models/model.keras {problem}: expected probabilities that depend on the image; "
+        "lower train.learning_rate in params.yaml\n"
     )
     assert list(Path("models").iterdir()) == [FORMATS["keras"].path]
 
@@ -228,13 +228,13 @@ def test_a_model_for_other_images_or_classes_is_refused(
 
 
 @pytest.mark.parametrize("bias", [0.0, np.nan])
-def test_a_model_that_gives_no_probabilities_is_refused(tmp_path: Path, bias: float) -> None:
+def test_a_model_without_probabilities_is_refused(tmp_path: Path, bias: float) -> None:
     network = keras.Sequential(
         [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "sigmoid")]
     )
     network.set_weights([network.get_weights()[0], np.full(10, bias)])
     FORMATS["onnx"].write(network, tmp_path / "model.onnx", SAMPLES)
-    with pytest.raises(InputError, match=r"not usable .what it gives isn't probabilities"):
+    with pytest.raises(InputError, match=r"not usable .its outputs are not probabilities"):
         load_model(tmp_path / "model.onnx")
 
 

@@ -1,4 +1,4 @@
-"""The network that the parameters describe, its predictions, and the `.keras` file."""
+"""The network that the parameters describe, its predictions and its `.keras` file."""
 
 import json
 import zipfile

@@ -1,4 +1,4 @@
-"""The README and the pages in docs/: every command runs, every link leads somewhere."""
+"""The README and the pages in docs/: every command runs, and every link works."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("data/raw/*.md")]
 }
-# These install something or check everything, or serve until they are stopped.
+# These install packages, run all checks, or serve until they are stopped.
 SKIPPED = (
     "make",
     "python3 -m venv",
@@ -37,9 +37,9 @@ def commands(text: str) -> list[str]:
 
 
 def run_commands(name: str, clone: Path, log: Path) -> None:
-    """Run the commands of a page, in order, in a clone where the pipeline has run."""
+    """Run the commands on a page, in order, in a clone where the pipeline has run."""
     for command in commands(PAGES[name]):
-        # The log isn't a pipe: the workers of DVC's queue would hold it open.
+        # Log to a file, because the workers of DVC's queue would keep a pipe open.
         done = run(clone, "sh", "-c", f"({command}) > '{log}' 2>&1")
         allowed = EXIT_CODES.get(command.split()[0], {0})
         assert done.returncode in allowed, (command, log.read_text())
@@ -56,7 +56,7 @@ def wait_for_the_queue(clone: Path) -> None:
     succeed(clone, "dvc", "queue", "stop")
 
 
-# test_docs_experiments.py runs that page: it takes as long as all others.
+# test_docs_experiments.py runs that page, which takes as long as all others together.
 @pytest.mark.parametrize(
     "name", [name for name, text in PAGES.items() if commands(text) and name != EXPERIMENTS]
 )
@@ -71,7 +71,7 @@ def test_every_command_runs(
 
 
 def test_the_page_of_parameters_is_current() -> None:
-    """`python docs/parameters.py > docs/parameters.md` writes it."""
+    """`python docs/parameters.py > docs/parameters.md` updates it."""
     assert PAGES["docs/parameters.md"] == page()
 
 
@@ -94,6 +94,6 @@ def test_the_readme_is_short() -> None:
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("docs/")])
 def test_every_page_is_linked(name: str) -> None:
-    """From the README, or from a page that it links to."""
+    """From the README or another page."""
     linking = (text for other, text in PAGES.items() if other != name)
     assert any(f"({Path(name).name})" in text or f"({name})" in text for text in linking)

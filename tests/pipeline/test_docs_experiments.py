@@ -1,4 +1,4 @@
-"""The page on experiments: its commands run, on one of the parallel test processes."""
+"""The commands on the page about experiments run. This file gets a test process for itself."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ def test_every_command_runs(small_pipeline: Path, tmp_path: Path) -> None:
     run_commands(EXPERIMENTS, clone, tmp_path / "log.txt")
     names = set(succeed(clone, "dvc", "exp", "list", "--names-only").split())
     assert "longer" in names
-    # Each of the two experiments that ran at once has its own parameters.
+    # The two experiments that ran in parallel had different parameters.
     rates = set()
     for name in names - {"longer"}:
         changes = json.loads(succeed(clone, "dvc", "params", "diff", "longer", name, "--json"))

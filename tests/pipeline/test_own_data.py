@@ -1,4 +1,4 @@
-"""The user's own dataset through the whole pipeline: colour, oblong, three classes."""
+"""The user's own dataset in the whole pipeline: oblong colour images in three classes."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.helpers import PARAMS_TEXT, STAGES, commit_all, run, set_params, stages_run, succeed
 
-# What a reader of CSV, YAML or TeX could stumble over.
+# Names that could break CSV, YAML or TeX.
 NAMES = ["$blue_{", "grün, hell", "rot"]
 
 
@@ -28,7 +28,7 @@ def draw(folder: Path, count: int = 40) -> None:
 
 @pytest.fixture(scope="module")
 def own(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which `dvc repro` has run on such data, and its results are committed."""
+    """A clone in which `dvc repro` has run on such data, with its results committed."""
     own = shutil.copytree(clone, tmp_path_factory.mktemp("own") / "clone")
     draw(own / "data/raw/colours")
     (own / "params.yaml").write_text(PARAMS_TEXT)
@@ -64,7 +64,7 @@ def test_the_metric_check_reads_the_names(own: Path) -> None:
     assert "no regression" in succeed(own, "python", "-m", "mnist_cnn.gate", "--baseline", "main")
 
 
-def test_this_model_reads_no_pictures_of_digits(own: Path) -> None:
+def test_predict_refuses_a_model_for_other_images(own: Path) -> None:
     for model in ("model.onnx", "model.tflite"):
         command = ("python", "-m", "mnist_cnn.reading.predict", "--model", f"models/{model}")
         done = run(own, *command, "data/example.jpg")
@@ -88,7 +88,7 @@ def test_changed_data_runs_the_pipeline_again(own: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("known", ["ignored", "versioned"])
 def test_an_experiment_in_a_copy_has_the_data(own: Path, tmp_path: Path, known: str) -> None:
-    """What Git ignores is copied when named; with `dvc add` it comes from DVC's cache."""
+    """Ignored data is copied with `--copy-paths`; after `dvc add`, it comes from DVC's cache."""
     clone = shutil.copytree(own, tmp_path / "clone")
     (clone / "data/raw/colours").rename(clone / "data/raw/own")
     options = ["--copy-paths", "data/raw/own"] if known == "ignored" else []

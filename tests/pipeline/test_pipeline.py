@@ -93,7 +93,7 @@ def test_a_forced_run_elsewhere_gives_the_same_bytes(pipeline: Path, tmp_path: P
 
 
 def changed_stages(clone: Path) -> dict[str, list[str]]:
-    """The stages DVC would run again, with what changed for each."""
+    """Return the stages that DVC would run again, with the changes to each."""
     status = json.loads(succeed(clone, "dvc", "status", "--json"))
     return {
         stage: [
@@ -156,7 +156,7 @@ def test_a_stage_depends_on_the_packages_it_imports(stage: str) -> None:
     imported = grimp.build_graph("mnist_cnn", "stages", cache_dir=None).find_upstream_modules(
         f"stages.{stage}"
     )
-    # Those decide what is accepted and how problems are reported, not what is computed.
+    # These validate input and report problems. They don't affect results.
     imported -= {"mnist_cnn", "mnist_cnn.errors", "mnist_cnn.params"}
     packages = {"/".join(module.split(".")[:2]) for module in imported}
     expected = {path + ".py" if (ROOT / f"{path}.py").exists() else path for path in packages}
@@ -172,7 +172,7 @@ def test_a_stage_depends_on_the_packages_it_imports(stage: str) -> None:
             "prepare",
             "prepare",
             {"validation_split": 1e-5},
-            "params.yaml: prepare.validation_split is 1e-05: of the 117 images of class 0",
+            "params.yaml: prepare.validation_split is 1e-05 and holds out 0 of the 117 images",
         ),
         ("train", "train", {"epochs": 0}, "params.yaml: train.epochs is 0: it should be"),
         ("evaluate", "model", {"pool": 2}, "params.yaml: model.pool is not a parameter"),

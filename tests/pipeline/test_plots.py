@@ -26,7 +26,7 @@ PLOTS: dict[str, dict[str, Any]] = {
 }
 TABLES = [name for name in PLOTS if name.endswith(".csv")]
 SVG = "{http://www.w3.org/2000/svg}"
-# Each is special in HTML, JavaScript, Vega or CSV.
+# Each has a special meaning in HTML, JavaScript, Vega or CSV.
 NAMES = ['"quoted"', "$x", "a,b", "a.b[0]", "a\\b", "null", "true", "<b>bold</b>", "É", "日本"]
 
 
@@ -106,12 +106,12 @@ def test_every_axis_shows_all_of_many_classes_in_order(classes: list[str]) -> No
             for group in svg.iter(SVG + "g")
             if "role-axis-label" in group.get("class", "")
         ]
-        # The confusion matrix has an axis of actual classes, and of predicted ones per revision.
+        # The confusion matrix has one axis of actual classes, and one of predicted per revision.
         assert axes.count(classes) == (3 if "confusion" in name else 1), name
 
 
 def tables_of(classes: list[str]) -> dict[str, list[dict[str, str]]]:
-    """The tables with classes. Each class is predicted right 9 times, and once as another one."""
+    """Return the tables with classes. Each is predicted correctly 9 times and wrongly once."""
     others = classes[::-1]
     return {
         "metrics/data.csv": [
@@ -131,7 +131,7 @@ def tables_of(classes: list[str]) -> dict[str, list[dict[str, str]]]:
 
 
 def spec_of(page: Path, name: str) -> dict[str, Any]:
-    """The Vega-Lite specification of a plot on a page."""
+    """Return the Vega-Lite specification of a plot on a page."""
     plot = re.sub(r"\W", "_", name)
     pattern = rf"var spec = (\{{.*\}});\s*vegaEmbed\('#{plot}', spec\)"
     found = re.search(pattern, page.read_text(encoding="utf-8"))
@@ -141,13 +141,13 @@ def spec_of(page: Path, name: str) -> dict[str, Any]:
 
 
 def texts(spec: dict[str, Any]) -> list[str | None]:
-    """All texts in the drawing of a specification."""
+    """Return all texts in the drawing of a specification."""
     svg = ElementTree.fromstring(vl_convert.vegalite_to_svg(spec))
     return [text.text for text in svg.iter(SVG + "text")]
 
 
 def strings(spec: object, key: str) -> Iterator[str]:
-    """All strings under `key` anywhere in a specification except in its data."""
+    """Yield all strings under `key` in a specification, except in its data."""
     if isinstance(spec, dict):
         for name, value in spec.items():
             if name == key:

@@ -1,4 +1,4 @@
-"""Recipes, and values given to `dvc exp run`: what DVC composes into params.yaml."""
+"""What DVC writes to params.yaml for recipes and values given to `dvc exp run`."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, obj
 
 
 def compose(folder: Path, *overrides: str, config: Path = ROOT) -> dict[str, object]:
-    """What `dvc exp run` writes to params.yaml, by the same function."""
+    """Return what `dvc exp run` writes to params.yaml, using the same function."""
     output = folder / "composed.yaml"
     compose_and_dump(output, str(config), None, "params", str(config), list(overrides))
     check_image_size(load_params(output), 28, 28)
@@ -40,12 +40,12 @@ def test_a_recipe_lists_what_differs_and_nothing_else(name: str, tmp_path: Path)
 
 
 def test_the_parameters_are_written_as_dvc_writes_them(tmp_path: Path) -> None:
-    """Otherwise the first experiment would show as a change of the whole file."""
+    """Otherwise the first experiment would rewrite the whole file."""
     compose(tmp_path)
     assert (tmp_path / "composed.yaml").read_text() == (ROOT / "params.yaml").read_text()
 
 
-def test_what_is_edited_by_hand_counts_too(tmp_path: Path) -> None:
+def test_edits_of_params_yaml_are_kept(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     shutil.copy(ROOT / "params.yaml", tmp_path)
     set_params(tmp_path, model={"dropout": 0.5})

@@ -1,4 +1,4 @@
-"""Earlier results come back without training, by DVC's own means."""
+"""DVC restores earlier results without training again."""
 
 import os
 import signal
@@ -13,8 +13,7 @@ from tests.helpers import ENVIRONMENT, commit_all, run, set_params, stages_run, 
 
 @pytest.fixture(scope="module")
 def tried(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small pipeline with a remote, after training a third epoch and changing that parameter
-    back."""
+    """The small pipeline with a remote, after training three epochs and restoring params.yaml."""
     storage = str(tmp_path_factory.mktemp("storage"))
     succeed(pipeline, "dvc", "remote", "add", "--default", "storage", storage)
     commit_all(pipeline)
@@ -30,7 +29,7 @@ def restore_params(clone: Path) -> None:
 
 
 def assert_restored(clone: Path) -> None:
-    """`dvc repro` trains nothing, and all results are the committed ones."""
+    """Assert that `dvc repro` runs no stage and restores the committed results."""
     assert stages_run(clone) == []
     assert succeed(clone, "git", "status", "--short") == ""
     assert succeed(clone, "dvc", "status").strip() == "Data and pipelines are up to date."
@@ -49,7 +48,7 @@ def test_a_failed_stage_leaves_no_outputs_and_they_come_back(tried: Path) -> Non
 
 
 def kill_while_training(clone: Path, name: signal.Signals) -> str:
-    """Kill `dvc repro` and its stage after the first epoch; return what was written to stderr."""
+    """Kill `dvc repro` and its stage after the first epoch; return its stderr."""
     process = subprocess.Popen(
         ["dvc", "repro"],
         cwd=clone,
@@ -58,7 +57,7 @@ def kill_while_training(clone: Path, name: signal.Signals) -> str:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell that runs the tests in the background makes its children ignore Ctrl-C.
+        # Processes in the background of a shell ignore Ctrl-C by default.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     files = [clone / "models/checkpoint.npz", clone / "metrics/training.csv"]

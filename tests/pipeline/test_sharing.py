@@ -1,4 +1,4 @@
-"""What one person pushes another pulls, through a folder or a server, and damage is noticed."""
+"""Pushed data can be pulled from a folder or a server, and damage is detected."""
 
 import shutil
 import socket
@@ -16,7 +16,7 @@ from tests.helpers import commit_all, run, succeed
 
 @pytest.fixture(params=["folder", "WebDAV"])
 def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """The URL of an empty storage, and the folder that holds its objects."""
+    """The URL of an empty remote, and the folder with its objects."""
     folder = tmp_path / "storage"
     folder.mkdir()
     if request.param == "folder":
@@ -44,7 +44,7 @@ def outputs(clone: Path) -> dict[str, bytes]:
 
 
 def model_object(clone: Path) -> str:
-    """Where DVC keeps models/model.keras, below the folder of its objects."""
+    """Return the path of models/model.keras in DVC's cache or remote."""
     outs = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]["train"]["outs"]
     (md5,) = (out["md5"] for out in outs if out["path"] == "models/model.keras")
     return f"{md5[:2]}/{md5[2:]}"

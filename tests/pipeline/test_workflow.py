@@ -1,4 +1,4 @@
-"""The hosted workflow: its own commands, run here."""
+"""The hosted workflow: run its commands locally."""
 
 import os
 import re
@@ -17,8 +17,8 @@ SHELL = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")
 
 
 def test_a_pull_request_gets_its_report(pipeline: Path, tmp_path: Path) -> None:
-    """A pull request to a branch whose model is better than the latest release, in a fresh clone:
-    its own model is as good as the release."""
+    """The target branch has a better model than the latest release; the pull request has one as
+    good as the release."""
     base = tmp_path / "base"
     succeed(tmp_path, "git", "clone", "--quiet", str(pipeline), str(base))
     succeed(base, "git", "tag", "v1.0")
@@ -32,7 +32,7 @@ def test_a_pull_request_gets_its_report(pipeline: Path, tmp_path: Path) -> None:
     succeed(tmp_path, "git", "clone", "--quiet", *options, f"file://{base}", str(runner))
     (runner / ".dvc/cache").symlink_to(pipeline / ".dvc/cache")
     (runner / ".venv").symlink_to(ROOT / ".venv")
-    misread(runner, -5)  # results that were made up: the workflow computes its own
+    misread(runner, -5)  # made-up results, which the workflow must recompute
     summary = tmp_path / "summary.md"
     environment = {"PATH": os.defpath, "BASELINE": "HEAD^1", "GITHUB_STEP_SUMMARY": str(summary)}
 
@@ -41,7 +41,7 @@ def test_a_pull_request_gets_its_report(pipeline: Path, tmp_path: Path) -> None:
 
     codes = {name: run_step(name) for name, command in COMMANDS.items() if command[:4] != "make"}
     assert codes == {
-        "Check out what the cache has": 0,
+        "Check out the cached outputs": 0,
         "Evaluate": 0,
         "Check the metrics": 1,
         "Summarize": 0,
@@ -73,7 +73,7 @@ def test_the_report_becomes_a_comment(tmp_path: Path) -> None:
     assert succeed(tmp_path, *SHELL, COMMENT["run"], **environment) == (
         "pr comment 7 --edit-last --create-if-none --body-file report.md\n"
         "## Metric check: pass\n"
-        "\n[The plots](https://plots): unpack, and open plots/index.html\n"
+        "\n[Plots](https://plots): unzip them and open plots/index.html\n"
     )
 
 
@@ -86,5 +86,5 @@ def test_only_the_comment_may_write() -> None:
         "metrics": {"contents": "read"},
         "comment": {"pull-requests": "write"},
     }
-    # It runs nothing of the pull request's.
+    # It runs no code from the pull request.
     assert not any("checkout" in step.get("uses", "") for step in jobs["comment"]["steps"])

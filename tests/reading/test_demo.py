@@ -1,4 +1,4 @@
-"""The page to draw on, in a real browser."""
+"""The drawing page, in a real browser."""
 
 import io
 import json
@@ -28,8 +28,8 @@ from tests.helpers import ENVIRONMENT, ROOT, run
 DEMO = ("python", "-m", "mnist_cnn.reading.demo")
 INVITATION = "The network's answer appears here."
 
-# How a hand draws the digits: the points of each stroke, across and down, in a box from 0 to 1.
-# Between more than two points a stroke is curved.
+# The strokes of handwritten digits, as points (x, y) in [0, 1]. A stroke with more than two points
+# is curved.
 STROKES: dict[int, list[list[tuple[float, float]]]] = {
     0: [[(0.5, 0), (0.1, 0.3), (0.15, 0.75), (0.5, 1), (0.85, 0.75), (0.9, 0.3), (0.5, 0)]],
     1: [[(0.55, 0), (0.45, 1)]],
@@ -64,7 +64,7 @@ MIDDLE = (0.35, 0.15, 0.3, 0.7)
 
 @contextmanager
 def served(model: Path) -> Iterator[str]:
-    """The address of a demo that serves `model`. It must print nothing else."""
+    """Yield the address of a demo that serves `model`. It must print nothing else."""
     command = [*DEMO, "--port", "0", "--model", str(model)]
     with (
         NamedTemporaryFile() as log,
@@ -89,7 +89,7 @@ def address(digit_models: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The open page. It must send requests to the demo only, and must not throw errors."""
+    """The open page. It must send requests only to the demo, and must not throw errors."""
     expect.set_options(timeout=20_000)
     page = browser.new_page()
     page.set_default_timeout(20_000)
@@ -125,7 +125,7 @@ def draw(page: Page, digit: int, place: Box = MIDDLE, pen: int = 24) -> None:
 
 
 def digits(page: Page) -> str:
-    """The digits on the page, once it waits for no more answers."""
+    """Return the digits on the page, once all answers have arrived."""
     expect(page.locator("#output[aria-busy=false]")).to_be_attached()
     return "".join(page.locator("header b").all_inner_texts())
 
@@ -149,7 +149,7 @@ def test_drawn_digits_are_read(page: Page, place: Box, pen: int) -> None:
     assert read == "0123456789"
 
 
-def test_an_empty_canvas_invites_to_draw(page: Page) -> None:
+def test_an_empty_canvas_shows_a_hint(page: Page) -> None:
     expect(page.get_by_text(INVITATION)).to_be_visible()
     draw(page, 3)
     expect(page.get_by_text(INVITATION)).to_be_hidden()
@@ -262,7 +262,7 @@ def post(address: str, picture: bytes, query: str = "") -> Any:
 
 
 def test_ten_clients_at_once_get_their_own_answers(digit_models: Path) -> None:
-    """LiteRT interpreters are not thread-safe, so this fails if they are used without a lock."""
+    """LiteRT interpreters aren't thread-safe, so this fails if they are used without a lock."""
     pictures = [encoded(Image.fromarray(image)) for image in load_mnist().test_images[:10]]
     with served(digit_models / "model.tflite") as address:
         expected = [post(address, picture) for picture in pictures]

@@ -1,4 +1,4 @@
-"""Finding digits in pictures and turning them into images like MNIST's, on drawings made here."""
+"""Find digits in generated drawings and turn them into images like MNIST's."""
 
 import io
 import time
@@ -40,7 +40,7 @@ def seen(picture: Image.Image, kind: str = "PNG", **options: Any) -> npt.NDArray
 
 
 def difference(picture: Image.Image, kind: str = "PNG", **options: Any) -> float:
-    """From what is seen of the same strokes drawn plainly."""
+    """Return the mean difference from the image of the same strokes in plain black on white."""
     return float(np.abs(seen(picture, kind, **options) - seen(drawing(SEVEN))).mean())
 
 
@@ -81,7 +81,7 @@ def test_formats_and_modes(kind: str, mode: str) -> None:
     ("ink", "background"),
     [
         ((255, 255, 255), (0, 0, 0)),
-        ((255, 240, 0), (255, 255, 255)),  # yellow: as light as paper to the eye
+        ((255, 240, 0), (255, 255, 255)),  # yellow looks as light as paper
         ((0, 0, 160), (200, 200, 210)),
         ((250, 90, 90), (60, 90, 60)),
     ],
@@ -187,7 +187,7 @@ def grid_of_marks(rows: int) -> npt.NDArray[np.bool_]:
 
 
 def test_thousands_of_marks_take_seconds() -> None:
-    """Nearly MAX_PARTS, which took four minutes when each pair of marks was compared in Python."""
+    """Nearly MAX_PARTS marks, which would take minutes if each pair was compared in Python."""
     start = time.process_time()
     labels, found = group_strokes(grid_of_marks(70), multiple=True)
     assert time.process_time() - start < 30

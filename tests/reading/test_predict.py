@@ -1,4 +1,4 @@
-"""The command that reads pictures."""
+"""The command `mnist-cnn-predict`."""
 
 import csv
 import io
@@ -26,8 +26,8 @@ PREDICT = ("python", "-m", "mnist_cnn.reading.predict")
 
 @pytest.fixture(scope="module")
 def workspace(digit_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `models/` and, in `my pictures/`, the digits 0 to 5 in files of their own and 0
-    to 3 in a row. They are the MNIST test images that the model is surest of."""
+    """A folder with `models/` and `my pictures/`, with the digits 0 to 5 in separate files and 0 to
+    3 in a row. They are the MNIST test images with the highest confidence."""
     workspace = tmp_path_factory.mktemp("workspace")
     shutil.copytree(digit_models, workspace / "models")
     checksum = sha256(digit_models / "model.onnx")

@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, to be killed, cut off or joined by others."""
+"""Run training in separate processes, which tests can kill, disconnect or join."""
 
 import json
 import multiprocessing
@@ -17,7 +17,7 @@ from tests.helpers import set_params
 OUTPUTS = ("models/model.keras", "metrics/training.csv", "metrics/calibration.json")
 CHECKPOINT = "models/checkpoint.npz"
 
-# Importing TensorFlow takes four seconds. On Linux it is imported once, and processes are forked.
+# Importing TensorFlow takes four seconds. On Linux, it's imported once and processes are forked.
 CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 CONTEXT.set_forkserver_preload(
     ["pytest", "stages.train", "mnist_cnn.training.calibration", "mnist_cnn.training.fit"]
@@ -25,7 +25,7 @@ CONTEXT.set_forkserver_preload(
 
 
 def machine(pipeline: Path, folder: Path, **changes: dict[str, object]) -> Path:
-    """A new `folder` with what a machine needs to train, and changed parameters."""
+    """Create `folder` with all files a machine needs to train, and changed parameters."""
     unneeded = shutil.ignore_patterns(".*", "models", "metrics", "__pycache__")
     shutil.copytree(pipeline, folder, ignore=unneeded)
     set_params(folder, **changes)
@@ -38,7 +38,7 @@ def tf_config(addresses: Sequence[str], index: int) -> str:
 
 
 def free_addresses(count: int, host: str = "127.0.0.1") -> tuple[str, ...]:
-    """Addresses with free ports that the system doesn't give to outgoing connections."""
+    """Return addresses with free ports that the system doesn't use for outgoing connections."""
     addresses: list[str] = []
     for port in random.sample(range(20_000, 32_000), 100):
         with socket.socket() as probe:
@@ -52,20 +52,20 @@ def outputs(folder: Path) -> list[bytes]:
 
 
 class Training:
-    """The stage `train`, started in `folder` after `prepare`, a function at the top level of a
-    module, was called there."""
+    """The stage `train`, started in `folder` after calling `prepare`, a top-level function of a
+    module, there."""
 
     def __init__(
         self, folder: Path, prepare: Callable[[], object] | None = None, **environment: str
     ) -> None:
         self.logs = [folder.with_name(f"{folder.name}.{name}") for name in ("stdout", "stderr")]
         arguments = (folder, self.logs, environment, prepare)
-        # As a daemon, it doesn't outlive the tests.
+        # A daemon process doesn't outlive the tests.
         self.process = CONTEXT.Process(target=_train, args=arguments, daemon=True)  # type: ignore[attr-defined]
         self.process.start()
 
     def finish(self) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr of the process, which must end by itself."""
+        """Wait for the process to end by itself; return its exit code, stdout and stderr."""
         self.process.join(timeout=120)
         hangs = self.process.is_alive()
         self.process.kill()

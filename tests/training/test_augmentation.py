@@ -1,4 +1,4 @@
-"""Augmentation and dropout: what changes, by how much, and that the seed alone decides."""
+"""Augmentation and dropout: what changes, by how much, and that it depends only on the seed."""
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ def one_dot(row: int, column: int, count: int = 200) -> tf.Tensor:
 
 
 def centre_of_mass(images: tf.Tensor) -> npt.NDArray[np.float64]:
-    """Rows and columns [2, N], from the centre of images of 9 x 9 pixels."""
+    """Return rows and columns [2, N], relative to the centre of images of 9 x 9 pixels."""
     mass = images.numpy()[..., 0].astype(np.float64)
     mass /= mass.sum(axis=(1, 2), keepdims=True)
     offset = np.arange(9) - 4

@@ -1,4 +1,4 @@
-"""An interrupted training resumes to the same bytes; a different one starts from scratch."""
+"""Interrupted training resumes and gives the same bytes; a different run starts from scratch."""
 
 import random
 import signal
@@ -27,7 +27,7 @@ def new_network() -> keras.Sequential:
     return build_network(PARAMS.model, (28, 28, 1), 10)
 
 
-def test_fit_resumes_after_the_last_epoch(tmp_path: Path, arrays: Arrays) -> None:
+def test_fit_resumes_from_the_last_completed_epoch(tmp_path: Path, arrays: Arrays) -> None:
     checkpoint = Checkpoint(tmp_path / "checkpoint.npz", "key")
     uninterrupted, interrupted, resumed = new_network(), new_network(), new_network()
     epochs = list(fit(uninterrupted, arrays, arrays, TRAIN))
@@ -113,7 +113,7 @@ def test_a_training_killed_three_times_gives_the_same_bytes(
         time.sleep(moments.uniform(0, seconds_per_epoch))
         training.process.kill()
         assert training.finish()[0] == -signal.SIGKILL
-    assert outputs(folder)[0] == expected[0]  # the earlier one
+    assert outputs(folder)[0] == expected[0]  # still the model of the first run
     for name in ("models", "metrics"):
         for output in (folder / name).iterdir():
             if output != checkpoint:

@@ -73,7 +73,7 @@ def test_a_worker_that_starts_later_is_awaited(
     waiting.start()
     time.sleep(0.5)
     assert waiting.is_alive()
-    wait_for_workers(Cluster(addresses, 1))  # finds the one that waits
+    wait_for_workers(Cluster(addresses, 1))  # finds the waiting worker
     port = int(addresses[1].rpartition(":")[2])
     with socket.create_server((host.strip("[]"), port), family=family):
         waiting.join(5)

@@ -1,4 +1,4 @@
-"""Several workers train as one process does; if one is lost, all end with one line."""
+"""Several workers train the same network as one process; if one is lost, all exit with one line."""
 
 import ctypes
 import hashlib
@@ -39,7 +39,7 @@ from tests.training.processes import (
 
 LOST = (
     "error: a worker was lost: it, its machine or the network failed; start all workers again to "
-    "resume after the last completed epoch\n"
+    "resume from the last completed epoch\n"
 )
 LOCALHOST_IPV6 = "[::1]" if socket.has_dualstack_ipv6() else "127.0.0.1"
 
@@ -51,7 +51,7 @@ def machines(pipeline: Path, folder: Path, count: int, **changes: dict[str, obje
 def train_together(
     folders: list[Path], addresses: Sequence[str], *prepare: Callable[[], object]
 ) -> list[tuple[int, str, str]]:
-    """Train with one worker per folder, each after its own function of `prepare`, if any: exit
+    """Train with one worker per folder, each after its function in `prepare`, if any. Return exit
     codes, stdout and stderr."""
     functions = prepare or [None] * len(folders)
     trainings = [
@@ -106,7 +106,7 @@ def test_workers_killed_at_any_point_resume_to_the_bytes_of_one_process(
     assert lines[-2] == "resumed after epoch 1"
     assert lines[-1].startswith("epoch 2 ")
 
-    # Nothing is left to train. The addresses may be IPv6 ones.
+    # No epoch is left to train. The addresses are IPv6 if available.
     shutil.rmtree(chief / "metrics")  # as DVC does before it runs a stage
     addresses = free_addresses(2, LOCALHOST_IPV6)
     first, second = train_together([chief, worker], addresses)
@@ -132,7 +132,7 @@ def enter_and_unplug_after_epoch_1(namespace: str) -> None:
 
 @pytest.fixture
 def namespaces() -> Iterator[list[str]]:
-    """Two network namespaces, 10.77.0.1 and 10.77.0.2, with a cable between them."""
+    """Two network namespaces, 10.77.0.1 and 10.77.0.2, connected by a virtual cable."""
     names = [f"mnist{random.randrange(10**6)}" for _ in range(2)]
     commands = [["ip", "netns", "add", name] for name in names]
     commands.append(["ip", "link", "add", "cable", "netns", names[0], "type", "veth"])
@@ -177,7 +177,7 @@ def print_weights_instead_of_calibration() -> None:
 
 
 def test_three_workers_train_the_network_of_one(small_pipeline: Path, tmp_path: Path) -> None:
-    """Moving averages, of which each worker keeps its own, are not quite those of one process."""
+    """Each worker keeps its own moving averages, so theirs differ slightly from one process's."""
     model: dict[str, object] = {"batch_normalization": True}
     changes: dict[str, object] = {"shards": 3, "batch_size": 33, "learning_rate": 0.001}
     folders = machines(small_pipeline, tmp_path, 3, model=model, train=changes)
@@ -216,7 +216,7 @@ def take_cpus_for_gpus() -> None:
 def test_two_devices_of_one_process_give_the_bytes_of_one(
     small_pipeline: Path, tmp_path: Path
 ) -> None:
-    """CPU devices, in place of GPUs."""
+    """With CPU devices in place of GPUs."""
     folder = machine(small_pipeline, tmp_path / "machine")
     code, _, errors = Training(folder, take_cpus_for_gpus).finish()
     assert (code, errors) == (0, "")
@@ -242,7 +242,7 @@ def test_workers_that_would_train_something_else_are_named(
     for code, _, errors in train_together(folders, free_addresses(2)):
         assert code == 1
         assert errors.startswith("error: worker 1 (127.0.0.1:")
-        assert "would train something else than worker 0 (127.0.0.1:" in errors
+        assert "would not train the same network as worker 0 (127.0.0.1:" in errors
         assert errors.count("\n") == 1
 
 

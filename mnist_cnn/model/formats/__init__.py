@@ -1,6 +1,6 @@
-"""The formats a model is saved in, and models read from any of them.
+"""Save and load models in several file formats.
 
-Importing this doesn't import TensorFlow. Only writing does, and reading Keras and SavedModel files.
+Importing this doesn't import TensorFlow. Writing does, and so does reading Keras and SavedModel.
 """
 
 import re
@@ -29,15 +29,15 @@ BATCH_SIZE = 1000
 
 
 def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10) -> Model:
-    """Load the model in a `.keras`, `.onnx` or `.tflite` file or a SavedModel folder: a function
-    from images float32 [N, *image_shape] in [0, 1] to probabilities float32 [N, classes]. The
-    defaults are MNIST's.
+    """Load a model from a `.keras`, `.onnx` or `.tflite` file or a SavedModel folder. Return a
+    function from images float32 [N, *image_shape] in [0, 1] to probabilities float32 [N, classes].
+    The defaults are for MNIST.
 
-    If CHECKSUMS next to a file lists it, its checksum is verified first.
+    If the file is listed in CHECKSUMS next to it, its checksum is verified first.
 
     Raises:
         InputError: the model is missing, damaged, fails its checksum, needs a package that isn't
-            installed, was made for other images or classes, or doesn't give probabilities.
+            installed, was made for other images or classes, or doesn't return probabilities.
     """
     readers = {path.suffix: read for path, _, read in FORMATS.values()}
     suffix = "" if path.is_dir() else path.suffix
@@ -59,7 +59,7 @@ def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: 
             raise ValueError(f"it gives {probabilities.shape[-1]} probabilities")
         # 8-bit probabilities are multiples of 1/256.
         if not (probabilities.min() >= 0 and abs(probabilities.sum() - 1) < 0.05):
-            raise ValueError("what it gives isn't probabilities that sum to 1")
+            raise ValueError("its outputs are not probabilities that sum to 1")
     except InputError:
         raise
     except ModuleNotFoundError as error:
@@ -109,8 +109,8 @@ def _verify_checksum(path: Path) -> None:
 
 
 def check_network(probabilities: Probabilities) -> None:
-    """Check that a network learned something, given its probabilities float32 [N, classes] for
-    several images. LiteRT can't load the 8-bit version of a network that didn't.
+    """Check that a network has learned something, given its probabilities float32 [N, classes] for
+    several images. LiteRT can't load the 8-bit version of a network that hasn't.
 
     Raises:
         InputError: a probability isn't finite, or they are the same for all images.
@@ -122,8 +122,8 @@ def check_network(probabilities: Probabilities) -> None:
     else:
         return
     raise InputError(
-        f"{FORMATS['keras'].path} {problem}: expected some that depend on the image; lower "
-        "train.learning_rate in params.yaml"
+        f"{FORMATS['keras'].path} {problem}: expected probabilities that depend on the image; "
+        "lower train.learning_rate in params.yaml"
     )
 
 
@@ -134,15 +134,15 @@ def check_conversion(
     probabilities for `images` float32 [N, H, W, C] in [0, 1] are `expected` float32 [N, classes].
 
     Raises:
-        InputError: some probability differs by more than `tolerance`.
+        InputError: a probability differs by more than `tolerance`.
     """
     with suppress_stderr():
         _, model = FORMATS[name].read(path)
         probabilities = _in_batches(model)(images)
     difference = float(np.abs(probabilities - expected).max())
-    if not difference <= tolerance:  # also if it is NaN
+    if not difference <= tolerance:  # also catches NaN
         raise InputError(
-            f"{FORMATS[name].path} and {FORMATS['keras'].path} differ by up to {difference:.2g} in "
-            f"a probability: expected at most {tolerance:g}; the conversion is wrong, so use the "
-            "package versions in requirements.txt"
+            f"{FORMATS[name].path} and {FORMATS['keras'].path} give probabilities that differ by "
+            f"up to {difference:.2g}: expected at most {tolerance:g}; use the package versions in "
+            "requirements.txt, and convert again"
         )

@@ -1,4 +1,4 @@
-"""What every model format provides."""
+"""The interface of a model format."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +17,10 @@ class Format(NamedTuple):
     """A file format for the network.
 
     - `path`: where the pipeline keeps the model
-    - `write(network, path, samples)`: write the network, with reproducible bytes; `samples`, images
-      float32 [M, H, W, C] in [0, 1], show the range of values in each layer to formats that
-      quantize
-    - `read(path)`: the shape of an image, (H, W, C), and the model: a function from images float32
-      [N, H, W, C] in [0, 1] to probabilities float32 [N, classes]
+    - `write(network, path, samples)`: write the network, with reproducible bytes; formats that
+      quantise calibrate each layer's range on `samples`, images float32 [M, H, W, C] in [0, 1]
+    - `read(path)`: return the shape of an image, (H, W, C), and the model, a function from images
+      float32 [N, H, W, C] in [0, 1] to probabilities float32 [N, classes]
     """
 
     path: Path

@@ -11,11 +11,11 @@ from mnist_cnn.model.formats.base import BatchModel, ImageBatch, Network
 
 
 def write(network: Network, path: Path, _samples: ImageBatch | None = None) -> None:
-    """Write a `.keras` file whose bytes depend on nothing but the network.
+    """Write a `.keras` file whose bytes depend only on the network.
 
     Keras stores the time in `metadata.json` and the zip entries, and memory addresses in
-    `config.json`, where equal addresses mark a shared object. Here the time is left out and shared
-    objects are numbered.
+    `config.json`, where equal addresses mark a shared object. This removes the time and numbers the
+    shared objects.
     """
     numbers: dict[int, int] = {}
 
@@ -39,7 +39,7 @@ def write(network: Network, path: Path, _samples: ImageBatch | None = None) -> N
 
 
 def load_network(path: Path) -> Network:
-    """Load a network that `write` or plain Keras saved, in Keras' safe mode.
+    """Load a network saved by `write` or plain Keras, in Keras' safe mode.
 
     Raises:
         InputError: the file is missing or damaged, contains code, or isn't a sequential network
@@ -56,11 +56,11 @@ def load_network(path: Path) -> Network:
         if not isinstance(network, keras.Sequential) or not network.built:
             raise ValueError("it is not a sequential network with an input")
     except Exception as error:  # a damaged file can raise anything
-        # Keras puts lines of configuration around the reason.
+        # Keras surrounds the reason with lines of configuration.
         reason = describe_exception(error).split("Exception encountered:")[-1].strip()
         raise InputError(
-            f"{path} is not a usable Keras model ({reason}): expected a sequential one without "
-            "code of its own; recreate it with `dvc repro --force train`"
+            f"{path} is not a usable Keras model ({reason}): expected a sequential model without "
+            "custom code; recreate it with `dvc repro --force train`"
         ) from error
     return network
 

@@ -9,14 +9,13 @@ from mnist_cnn.model.formats.base import BatchModel, ImageBatch, Network, Probab
 
 
 def write(network: Network, path: Path, _samples: ImageBatch | None = None) -> None:
-    """Write a LiteRT file: float32 [N, H, W, C] to float32 [N, classes]."""
+    """Write a LiteRT file that maps float32 [N, H, W, C] to float32 [N, classes]."""
     _export(network, path)
 
 
 def write_int8(network: Network, path: Path, samples: ImageBatch) -> None:
     """Write a LiteRT file with 8-bit integer weights and arithmetic (Jacob et al. 2017,
-    https://arxiv.org/abs/1712.05877), scaled to the values that `samples` produce; input and output
-    stay float32."""
+    https://arxiv.org/abs/1712.05877), calibrated on `samples`. Inputs and outputs stay float32."""
     from mnist_cnn.model.backend import tf
 
     def one_by_one() -> Iterator[list[ImageBatch]]:

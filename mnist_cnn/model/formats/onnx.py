@@ -11,9 +11,9 @@ from mnist_cnn.model.formats.base import BatchModel, ImageBatch, Network, Probab
 def write(network: Network, path: Path, _samples: ImageBatch | None = None) -> None:
     """Write an ONNX file: `images` float32 [N, H, W, C] to `probabilities` float32 [N, classes].
 
-    tf2onnx names values and the graph's origin by counters that depend on what the process did
-    before, which also changes the order of the weights. Here names and weights follow the order of
-    the nodes, and the origin is left out.
+    tf2onnx names values and the graph's origin with counters that depend on earlier work in the
+    process. They also change the order of the weights. Here names and weights follow the order of
+    the nodes, and the origin is removed.
     """
     import onnx
 
@@ -44,8 +44,8 @@ def write(network: Network, path: Path, _samples: ImageBatch | None = None) -> N
 
 
 def _with_fixed_flatten(network: Network) -> Network:
-    """Replace Keras' Flatten, which asks for the number of images: whether tf2onnx folds that away
-    depends on Python's hash seed."""
+    """Replace Keras' Flatten with a plain reshape. Flatten computes the number of images, and
+    whether tf2onnx removes that computation depends on Python's hash seed."""
     from mnist_cnn.model.backend import keras, tf
 
     layers = [

@@ -11,9 +11,8 @@ def write(network: Network, folder: Path, _samples: ImageBatch | None = None) ->
     """Write a SavedModel whose signature `serving_default` maps `images` float32 [N, H, W, C] to
     `output_0`, the probabilities float32 [N, classes].
 
-    It holds a plain graph with the weights as constants, as TensorFlow 1 wrote it: TensorFlow 2's
-    own layout has functions named by counters and variables in an order that differs from run to
-    run.
+    It holds a frozen graph with the weights as constants, as in TensorFlow 1. TensorFlow 2's layout
+    isn't reproducible: it names functions with counters and orders variables differently each run.
     """
     from mnist_cnn.model.backend import tf  # isort: skip # configures TensorFlow first
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
