@@ -9,8 +9,8 @@ HEAD = """\
 # Parameters
 
 This page lists every parameter in `params.yaml`, what it means and which values it can have. Change
-them in the file, or for one [experiment](experiments.md) on the command line. A wrong value is
-refused before anything runs. A range [a, b) includes a but not b.
+them in the file, or for one [experiment](experiments.md) on the command line. Each stage checks all
+of them before it computes anything. A range [a, b) includes a but not b.
 
 | parameter | meaning | values |
 |---|---|---|"""

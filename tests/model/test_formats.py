@@ -200,7 +200,7 @@ def test_a_network_that_learned_nothing_is_refused_in_one_line(
     [
         (".", "is not a model: expected a SavedModel folder or a file that ends in .keras, .onnx"),
         ("model.txt", "is not a model: expected"),
-        ("missing.onnx", "does not exist: `dvc repro` creates"),
+        ("missing.onnx", "does not exist: expected a model; create"),
         ("", "is not usable"),
         ("model.onnx", "is not usable"),
         ("model.tflite", "is not usable"),

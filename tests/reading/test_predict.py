@@ -174,7 +174,7 @@ def test_a_changed_model_is_refused(workspace: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("model.onnx", None, "does not exist: `dvc repro` creates models/model.onnx"),
+        ("model.onnx", None, "does not exist: expected a model; create models/model.onnx"),
         ("model.onnx", b"not a model", "is not usable"),
         ("model.tflite", b"not a model", "is not usable"),
         ("model.keras", b"not a model", "is not a usable Keras model"),

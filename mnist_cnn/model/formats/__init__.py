@@ -47,7 +47,10 @@ def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: 
             f"{', '.join(filter(None, readers))}"
         )
     if not path.exists():
-        raise InputError(f"{path} does not exist: `dvc repro` creates models/model.onnx")
+        raise InputError(
+            f"{path} does not exist: expected a model; create models/model.onnx with `dvc repro` "
+            "in a clone, or use another model"
+        )
     _verify_checksum(path)
     try:
         with suppress_stderr():
@@ -71,7 +74,7 @@ def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: 
         raise InputError(
             f"{path} is not usable ({describe_exception(error)}): expected a model that takes "
             f"images {list(image_shape)} and gives {classes} probabilities; recreate it with "
-            "`dvc repro`"
+            "`dvc repro`, or use another model"
         ) from error
     return _in_batches(model)
 
