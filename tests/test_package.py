@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import re
 import shutil
 import sys
 import zipfile
@@ -25,10 +26,14 @@ def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("environment")
-    succeed(ROOT, "uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(environment))
-    target = ("--python", str(environment), "--constraints", "requirements.txt")
-    done = run(ROOT, "uv", "pip", "install", *target, str(wheel))
-    if "Failed to fetch" in done.stderr and "CI" not in os.environ:
+    succeed(ROOT, sys.executable, "-m", "venv", str(environment))
+    # The locked versions without their hashes: pip has none for the wheel.
+    locked = re.findall(r"^(\S+==.+) \\$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    constraints = environment / "constraints.txt"
+    constraints.write_text("\n".join(locked))
+    install = ("-m", "pip", "install", "--quiet", "--constraint", str(constraints), str(wheel))
+    done = run(ROOT, command(environment, "python"), *install)
+    if "No matching distribution" in done.stderr and "CI" not in os.environ:
         pytest.skip("this test needs the package index, which can't be reached")
     assert done.returncode == 0, done.stderr
     return environment
