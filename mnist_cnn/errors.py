@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# Completes the message about a package that isn't installed.
+INSTALL_PIPELINE = (
+    "expected the extra `pipeline`; in a clone, `pip install '.[pipeline]'` installs it"
+)
+
 
 class InputError(Exception):
     """A problem the user can fix. The message says what is wrong, what was expected, what to do."""

@@ -18,6 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mnist_cnn.errors import INSTALL_PIPELINE, InputError, report_errors
+from mnist_cnn.files import write_atomically
+
 try:
     import yaml
     from dvc.api import DVCFileSystem
@@ -27,15 +30,8 @@ try:
     from mnist_cnn.evaluation.significance import mcnemar
     from mnist_cnn.params import PARAMS_PATH, GateParams, load_params
 except ModuleNotFoundError as error:
-    print(
-        f"error: mnist-cnn-gate needs {error.name}: expected the extra `pipeline`; in a clone, "
-        "`pip install '.[pipeline]'` installs it",
-        file=sys.stderr,
-    )
+    print(f"error: mnist-cnn-gate needs {error.name}: {INSTALL_PIPELINE}", file=sys.stderr)
     sys.exit(2)
-
-from mnist_cnn.errors import InputError, report_errors
-from mnist_cnn.files import write_atomically
 
 METRICS = "metrics/metrics.json"
 MISCLASSIFIED = "metrics/misclassified.csv"

@@ -10,7 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from mnist_cnn.data.images import Images
-from mnist_cnn.errors import InputError, describe_exception, suppress_stderr
+from mnist_cnn.errors import (
+    INSTALL_PIPELINE,
+    InputError,
+    describe_exception,
+    suppress_stderr,
+)
 from mnist_cnn.files import sha256
 from mnist_cnn.model.formats import keras, litert, onnx, saved_model
 from mnist_cnn.model.formats.base import BatchModel, Format, ImageBatch, Probabilities
@@ -66,10 +71,7 @@ def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: 
     except InputError:
         raise
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"{path} needs the package {error.name}: expected the extra `pipeline`; in a clone, "
-            "`pip install '.[pipeline]'` installs it"
-        ) from error
+        raise InputError(f"{path} needs the package {error.name}: {INSTALL_PIPELINE}") from error
     except Exception as error:  # a damaged file can raise anything
         raise InputError(
             f"{path} is not usable ({describe_exception(error)}): expected a model that takes "
