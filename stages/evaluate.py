@@ -59,8 +59,8 @@ def main() -> None:
 
 def predict_test_images(test: Arrays) -> dict[str, scores.Probabilities]:
     """Return the probabilities float32 [N, classes] for the test images, for each model format."""
-    shapes = test.images.shape[1:], len(test.classes)
-    return {name: load_model(path, *shapes)(test.images) for name, (path, *_) in FORMATS.items()}
+    interface = test.images.shape[1:], len(test.classes)
+    return {name: load_model(path, interface)(test.images) for name, (path, *_) in FORMATS.items()}
 
 
 def file_size(path: Path) -> int:

@@ -218,13 +218,13 @@ def test_what_is_not_a_model_is_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("shapes", [((20, 16, 3), 10), ((28, 28, 1), 2)])
+@pytest.mark.parametrize("interface", [((20, 16, 3), 10), ((28, 28, 1), 2)])
 def test_a_model_for_other_images_or_classes_is_refused(
-    exported: Path, shapes: tuple[tuple[int, ...], int]
+    exported: Path, interface: tuple[tuple[int, ...], int]
 ) -> None:
     for path, *_ in FORMATS.values():
         with pytest.raises(InputError, match=rf"{path.name} is not usable \(it (takes|gives) "):
-            load_model(exported / path.name, *shapes)
+            load_model(exported / path.name, interface)
 
 
 @pytest.mark.parametrize("bias", [0.0, np.nan])

@@ -4,7 +4,7 @@ Importing this doesn't import TensorFlow. Writing does, and so does reading Kera
 """
 
 import re
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,6 @@ from mnist_cnn.files import sha256
 from mnist_cnn.model.formats import keras, litert, onnx, saved_model
 from mnist_cnn.model.formats.base import BatchModel, Format, ImageBatch, Probabilities
 
-Model = Callable[[Images], Probabilities]
-
 FORMATS = {
     "keras": Format(Path("models/model.keras"), keras.write, keras.read),
     "onnx": Format(Path("models/model.onnx"), onnx.write, onnx.read),
@@ -32,11 +30,27 @@ FORMATS = {
 CHECKSUMS = "SHA256SUMS"
 BATCH_SIZE = 1000
 
+Interface = tuple[tuple[int, ...], int]  # the shape of an image, and the number of classes
+MNIST: Interface = ((28, 28, 1), 10)
 
-def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10) -> Model:
-    """Load a model from a `.keras`, `.onnx` or `.tflite` file or a SavedModel folder. Return a
-    function from images float32 [N, *image_shape] in [0, 1] to probabilities float32 [N, classes].
-    The defaults are for MNIST.
+
+@dataclass(frozen=True)
+class Model:
+    """A function from images float32 [N, *image_shape] in [0, 1] to probabilities float32
+    [N, classes]."""
+
+    image_shape: tuple[int, ...]
+    predict_batch: BatchModel
+
+    def __call__(self, images: Images) -> Probabilities:
+        starts = range(0, len(images), BATCH_SIZE)
+        batches = (images[start : start + BATCH_SIZE] for start in starts)
+        return np.concatenate([self.predict_batch(batch) for batch in batches])
+
+
+def load_model(path: Path, *expected: Interface) -> Model:
+    """Load a model from a `.keras`, `.onnx` or `.tflite` file or a SavedModel folder. It must have
+    one of the `expected` interfaces; MNIST's, if none is given.
 
     If the file is listed in CHECKSUMS next to it, its checksum is verified first.
 
@@ -57,13 +71,15 @@ def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: 
             "in a clone, or use another model"
         )
     _verify_checksum(path)
+    expected = expected or (MNIST,)
     try:
         with suppress_stderr():
             shape, model = readers[suffix](path)
-            if shape != image_shape:
+            classes = {classes for image_shape, classes in expected if image_shape == shape}
+            if not classes:
                 raise ValueError(f"it takes images {list(shape)}")
-            probabilities = model(np.zeros((1, *image_shape), np.float32))
-        if probabilities.shape != (1, classes):
+            probabilities = model(np.zeros((1, *shape), np.float32))
+        if probabilities.shape not in {(1, count) for count in classes}:
             raise ValueError(f"it gives {probabilities.shape[-1]} probabilities")
         # 8-bit probabilities are multiples of 1/256.
         if not (probabilities.min() >= 0 and abs(probabilities.sum() - 1) < 0.05):
@@ -73,20 +89,15 @@ def load_model(path: Path, image_shape: tuple[int, ...] = (28, 28, 1), classes: 
     except ModuleNotFoundError as error:
         raise InputError(f"{path} needs the package {error.name}: {INSTALL_PIPELINE}") from error
     except Exception as error:  # a damaged file can raise anything
+        interfaces = " or ".join(
+            f"takes images {list(image_shape)} and gives {count} probabilities"
+            for image_shape, count in expected
+        )
         raise InputError(
-            f"{path} is not usable ({describe_exception(error)}): expected a model that takes "
-            f"images {list(image_shape)} and gives {classes} probabilities; recreate it with "
-            "`dvc repro`, or use another model"
+            f"{path} is not usable ({describe_exception(error)}): expected a model that "
+            f"{interfaces}; recreate it with `dvc repro`, or use another model"
         ) from error
-    return _in_batches(model)
-
-
-def _in_batches(model: BatchModel) -> Model:
-    def predict_proba(images: Images) -> Probabilities:
-        starts = range(0, len(images), BATCH_SIZE)
-        return np.concatenate([model(images[start : start + BATCH_SIZE]) for start in starts])
-
-    return predict_proba
+    return Model(shape, model)
 
 
 def _verify_checksum(path: Path) -> None:
@@ -142,8 +153,7 @@ def check_conversion(
         InputError: a probability differs by more than `tolerance`.
     """
     with suppress_stderr():
-        _, model = FORMATS[name].read(path)
-        probabilities = _in_batches(model)(images)
+        probabilities = Model(*FORMATS[name].read(path))(images)
     difference = float(np.abs(probabilities - expected).max())
     if not difference <= tolerance:  # also catches NaN
         raise InputError(
