@@ -3,7 +3,7 @@
 import re
 import reprlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -23,7 +23,10 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 
 
-class _Section(BaseModel):
+Schema = TypeVar("Schema", bound="Section")
+
+
+class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
@@ -33,7 +36,7 @@ class _Section(BaseModel):
     )
 
 
-class PrepareParams(_Section):
+class PrepareParams(Section):
     source: Annotated[str, Field(pattern=r"^\w[\w. -]*$")]
     """the dataset: `mnist`, or the name of a file or folder in `data/raw`"""
     test_split: OpenShare
@@ -46,7 +49,7 @@ class PrepareParams(_Section):
     """random seed that selects the held-out images"""
 
 
-class ConvolutionParams(_Section):
+class ConvolutionParams(Section):
     filters: Units
     """number of output channels"""
     kernel_size: Pixels
@@ -58,7 +61,7 @@ class ConvolutionParams(_Section):
     """size and stride of the max pooling that follows; no pooling if omitted"""
 
 
-class ModelParams(_Section):
+class ModelParams(Section):
     convolutions: Annotated[list[ConvolutionParams], Field(min_length=1)]
     """one entry per convolution, from input to output"""
     batch_normalization: bool
@@ -69,7 +72,7 @@ class ModelParams(_Section):
     """number of units in the hidden dense layer"""
 
 
-class TrainParams(_Section):
+class TrainParams(Section):
     seed: Seed
     """random seed for initialisation, data order, dropout and augmentation"""
     epochs: Count
@@ -96,12 +99,12 @@ class TrainParams(_Section):
     """number of equal parts of a batch that are computed in parallel, one per core"""
 
 
-class EvaluateParams(_Section):
+class EvaluateParams(Section):
     calibration_bins: Count
     """number of equal-width confidence bins for the expected calibration error"""
 
 
-class GateParams(_Section):
+class GateParams(Section):
     floors: dict[str, float]
     """lowest passing value of each metric"""
     ceilings: dict[str, float]
@@ -112,7 +115,7 @@ class GateParams(_Section):
     """a larger drop fails if its p-value is below this"""
 
 
-class Params(_Section):
+class Params(Section):
     prepare: PrepareParams
     model: ModelParams
     train: TrainParams
@@ -122,6 +125,15 @@ class Params(_Section):
 
 def load_params(path: Path = PARAMS_PATH) -> Params:
     """Read and validate every section of `params.yaml`.
+
+    Raises:
+        InputError: see `read_params`.
+    """
+    return read_params(path, Params)
+
+
+def read_params(path: Path, schema: type[Schema]) -> Schema:
+    """Read and validate the parameters in a YAML file.
 
     Raises:
         InputError: the file is missing or not YAML, or keys are unknown, missing, of the wrong type
@@ -138,7 +150,7 @@ def load_params(path: Path = PARAMS_PATH) -> Params:
         problem = describe_exception(error)
         raise InputError(f"{path} is not YAML ({problem}): fix the line it names") from error
     try:
-        return Params.model_validate(content)
+        return schema.model_validate(content)
     except ValidationError as error:
         lines = [f"{path}: {_describe_error(each)}" for each in error.errors()]
         raise InputError("\n".join(lines)) from error

@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             or item.path.parent.name == "training"
         ):
             item.add_marker(pytest.mark.training)
-    order = ["test_docs_experiments.py", "test_demo.py", "test_pictures.py", "test_predict.py"]
+    order = ["test_docs_experiments.py", "test_demo.py", "test_reader.py", "test_predict.py"]
     order += ["test_docs.py", "test_run_cache.py"]
     items.sort(key=lambda item: [*order, item.path.name].index(item.path.name))
 

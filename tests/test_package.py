@@ -54,10 +54,10 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
     package = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "mnist_cnn").rglob("*")
-        if path.suffix in (".py", ".html")
+        if path.suffix in (".py", ".html", ".onnx")
     }
     assert {name for name in names if ".dist-info/" not in name} == package
-    assert "mnist_cnn/reading/demo.html" in package
+    assert {"mnist_cnn/reading/demo.html", "mnist_cnn/reading/reader.onnx"} <= package
     assert dict(scripts["console_scripts"]) == {
         "mnist-cnn-predict": "mnist_cnn.reading.predict:main",
         "mnist-cnn-demo": "mnist_cnn.reading.demo:main",
@@ -65,11 +65,8 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
     }
 
 
-def test_it_reads_a_picture_without_tensorflow(
-    environment: Path, digit_models: Path, tmp_path: Path
-) -> None:
-    model = ("--model", str(digit_models / "model.onnx"))
-    options = ("--multiple", "--explain", "explained", *model)
+def test_it_reads_a_picture_without_tensorflow(environment: Path, tmp_path: Path) -> None:
+    options = ("--multiple", "--explain", "explained")
     predict = command(environment, "mnist-cnn-predict")
     done = run(tmp_path, predict, *options, str(ROOT / "data/example.jpg"))
     assert done.returncode in (0, 3), done.stderr

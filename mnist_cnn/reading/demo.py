@@ -11,6 +11,7 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingTCPServer
@@ -21,9 +22,11 @@ import numpy as np
 from PIL import Image
 
 from mnist_cnn.errors import InputError, describe_exception, report_errors
-from mnist_cnn.model.formats import Model, load_model
-from mnist_cnn.reading.pictures import Grey, find_digits
-from mnist_cnn.reading.predict import add_model_option, describe_answers
+from mnist_cnn.model.formats import Model
+from mnist_cnn.model.formats.base import ImageBatch, Probabilities
+from mnist_cnn.reading.ink import Grey
+from mnist_cnn.reading.predict import add_model_option, describe
+from mnist_cnn.reading.reader import load_reader, read_digits
 
 HOST, PORT = "127.0.0.1", 8000
 PAGE = Path(__file__).with_suffix(".html")
@@ -35,7 +38,7 @@ MAX_WAIT = 1  # seconds
 @report_errors
 def main() -> None:
     arguments = _parse_arguments()
-    model = load_model(arguments.model)
+    model = load_reader(arguments.model)
     try:
         server = Server(arguments.port, model)
     except (OSError, OverflowError) as error:
@@ -67,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
             content = self._receive(int(length))
             answer = self.server.read(content, self.path.endswith("?multiple=true"))
         except InputError as error:
-            answer = {"digits": [], "error": str(error)}
+            answer = {**describe(None), "error": str(error)}
         self._send("application/json", json.dumps(answer).encode())
 
     def _receive(self, length: int) -> bytes:
@@ -94,14 +97,13 @@ class Server(ThreadingTCPServer):
 
     def __init__(self, port: int, model: Model) -> None:
         super().__init__((HOST, port), Handler)
-        self.model = model
-        self.model_lock = Lock()  # LiteRT interpreters are not thread-safe
+        self.model = _for_threads(model)
         self.free = Semaphore(MAX_PICTURES)
 
     def read(self, content: bytes, multiple: bool) -> dict[str, Any]:
-        """Read the picture in a file's `content`. Each of the `digits` has the keys that
-        `predict --format json` prints, its `probabilities`, and the `image` the network saw as a
-        PNG in a data URL; `error` is None.
+        """Read the picture in a file's `content`. The result is what `predict --format json`
+        prints. Each of the `digits` also has its `probabilities` and the `image` the network saw as
+        a PNG in a data URL.
 
         Raises:
             InputError: the picture can't be read, or the server is still busy after MAX_WAIT.
@@ -109,21 +111,29 @@ class Server(ThreadingTCPServer):
         if not self.free.acquire(timeout=MAX_WAIT):
             raise InputError("the demo is busy with other pictures: try again in a few seconds")
         try:
-            digits = find_digits(io.BytesIO(content), multiple)
-            images = np.stack([digit.image for digit in digits])
-            with self.model_lock:
-                probabilities = self.model(images)
+            reading = read_digits(self.model, io.BytesIO(content), multiple)
         finally:
             self.free.release()
-        answers = describe_answers(digits, probabilities)
-        for answer, image, row in zip(answers, images, probabilities, strict=True):
-            answer["probabilities"] = [round(float(probability), 4) for probability in row]
-            answer["image"] = _data_url(image)
-        return {"digits": answers, "error": None}
+        described = describe(reading)
+        for digit, answer in zip(described["digits"], reading.answers, strict=True):
+            digit["probabilities"] = [round(float(share), 4) for share in answer.probabilities]
+            digit["image"] = _data_url(answer.image)
+        return {**described, "error": None}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):  # the page was just closed
             super().handle_error(request, client_address)
+
+
+def _for_threads(model: Model) -> Model:
+    """Let only one thread at a time use a model: LiteRT interpreters are not thread-safe."""
+    lock = Lock()
+
+    def predict_batch(images: ImageBatch) -> Probabilities:
+        with lock:
+            return model.predict_batch(images)
+
+    return replace(model, predict_batch=predict_batch)
 
 
 def _data_url(image: Grey) -> str:

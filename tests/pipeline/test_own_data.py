@@ -71,7 +71,8 @@ def test_predict_refuses_a_model_for_other_images(own: Path) -> None:
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(
             f"error: models/{model} is not usable (it takes images [20, 16, 3]): expected a model "
-            "that takes images [28, 28, 1] and gives 10 probabilities"
+            "that takes images [28, 56, 1] and gives 111 probabilities or takes images [28, 28, 1] "
+            "and gives 10 probabilities"
         )
         assert done.stderr.count("\n") == 1
 

@@ -148,6 +148,11 @@ def test_what_a_stage_computes_with_makes_it_run_again(pipeline: Path, tmp_path:
         "train": {"stages/train.py", *model, "mnist_cnn/training", "params.yaml"},
         "export": {"stages/export.py", *model},
         "evaluate": {"stages/evaluate.py", *model, "mnist_cnn/evaluation", "params.yaml"},
+        "reader/dvc.yaml:train": {
+            "mnist_cnn/model/formats/onnx.py",
+            "mnist_cnn/training",
+            "requirements.txt",
+        },
     }
 
 

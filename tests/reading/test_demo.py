@@ -15,15 +15,19 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, expect
 from scipy.interpolate import CubicSpline
 
 from mnist_cnn.data.mnist import load_mnist
-from mnist_cnn.model.formats import load_model
+from mnist_cnn.model.formats import Model
+from mnist_cnn.model.formats.base import ImageBatch, Probabilities
 from mnist_cnn.reading.demo import HOST, MAX_PICTURES, Server
+from mnist_cnn.reading.reader import READER
 from tests.helpers import ENVIRONMENT, ROOT, run
+from tests.reading.helpers import OTHER, PAIR_72, SEVEN, SHEET, ZERO, drawing, photograph
 
 DEMO = ("python", "-m", "mnist_cnn.reading.demo")
 INVITATION = "The network's answer appears here."
@@ -63,7 +67,7 @@ MIDDLE = (0.35, 0.15, 0.3, 0.7)
 
 
 @contextmanager
-def served(model: Path) -> Iterator[str]:
+def served(model: Path = READER) -> Iterator[str]:
     """Yield the address of a demo that serves `model`. It must print nothing else."""
     command = [*DEMO, "--port", "0", "--model", str(model)]
     with (
@@ -81,9 +85,18 @@ def served(model: Path) -> Iterator[str]:
         assert Path(log.name).read_text() == printed
 
 
+@contextmanager
+def serving(model: Model) -> Iterator[tuple[Server, str]]:
+    """Yield a demo in this process and its address."""
+    with Server(0, model) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server, f"http://{HOST}:{server.server_address[1]}/"
+        server.shutdown()
+
+
 @pytest.fixture(scope="module")
-def address(digit_models: Path) -> Iterator[str]:
-    with served(digit_models / "model.onnx") as address:
+def address() -> Iterator[str]:
+    with served() as address:
         yield address
 
 
@@ -187,11 +200,10 @@ def test_an_answer_that_is_not_sure_says_so(browser: Browser, digit_models: Path
 
 
 @pytest.mark.parametrize("how", ["chosen", "dropped"])
-def test_a_picture_gets_the_answer_of_predict(page: Page, digit_models: Path, how: str) -> None:
+def test_a_picture_gets_the_answer_of_predict(page: Page, how: str) -> None:
     example = ROOT / "data/example.jpg"
     command = ("python", "-m", "mnist_cnn.reading.predict", "--multiple", "--format", "json")
-    pictures = ("--model", str(digit_models / "model.onnx"), str(example))
-    expected = json.loads(run(ROOT, *command, *pictures).stdout)["digits"]
+    expected = json.loads(run(ROOT, *command, str(example)).stdout)["digits"]
     page.get_by_label("several digits").check()
     if how == "chosen":
         page.get_by_label("A picture").set_input_files(example)
@@ -213,7 +225,87 @@ def test_a_picture_gets_the_answer_of_predict(page: Page, digit_models: Path, ho
     assert (len(widths), int(np.argmax(widths))) == (10, expected[0]["digit"])
     assert max(widths) == pytest.approx(100 * expected[0]["confidence"])
     seen = page.locator("img").first
-    assert seen.evaluate("(image) => [image.naturalWidth, image.naturalHeight]") == [28, 28]
+    assert seen.evaluate("(image) => [image.naturalWidth, image.naturalHeight]") == [56, 28]
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [(OTHER, "not a digit"), (PAIR_72, "two digits: tick “several digits”")],
+    ids=["not a digit", "two digits"],
+)
+def test_a_refusal_says_why(browser: Browser, model: Model, reason: str) -> None:
+    with serving(model) as (_, address), browser.new_page() as page:
+        page.goto(address)
+        draw(page, 7)
+        assert digits(page) == "\N{EN DASH}"
+        assert page.locator("header span").all_inner_texts() == [reason]
+        expect(page.locator("li")).to_have_count(10)
+
+
+def test_touching_digits_are_read_with_several(browser: Browser) -> None:
+    with serving(PAIR_72) as (_, address), browser.new_page() as page:
+        page.goto(address)
+        draw(page, 7)
+        page.get_by_label("several digits").check()
+        assert digits(page) == "72"
+
+
+OUTLINES = """(canvas) => {
+  const kinds = { "22,163,74": "sheet", "220,38,38": "digit", "107,114,128": "refused" };
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const found = {};
+  for (let i = 0; i < data.length; i += 4) {
+    const kind = kinds[data.slice(i, i + 3)];
+    if (kind) (found[kind] ??= []).push([(i / 4) % canvas.width, Math.floor(i / 4 / canvas.width)]);
+  }
+  return found;
+}"""
+
+
+def outlines(page: Page) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the canvas' pixels [N, 2] (x, y) that have the colour of an outline, by its kind."""
+    found = page.locator("canvas").evaluate(OUTLINES)
+    return {kind: np.array(pixels) for kind, pixels in found.items()}
+
+
+def first_outlines(page: Page) -> dict[str, npt.NDArray[np.int64]]:
+    """Return outlines as soon as there are any."""
+    deadline = time.monotonic() + 20
+    while not (found := outlines(page)) and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+    return found
+
+
+def test_what_was_found_in_a_picture_is_outlined(page: Page, tmp_path: Path) -> None:
+    mnist = load_mnist()
+    glyph = mnist.test_images[np.flatnonzero(mnist.test_labels == 2)[0]]
+    photograph(glyph, 1200, 600).save(tmp_path / "sheet.png")
+    page.get_by_label("A picture").set_input_files(tmp_path / "sheet.png")
+    assert digits(page) == "2"
+    found = first_outlines(page)
+    assert set(found) == {"sheet", "digit"}
+    corners = SHEET * (640, 320) + (0, 80)  # the picture is in the middle of the canvas
+    np.testing.assert_allclose(found["sheet"].min(axis=0), corners.min(axis=0), atol=8)
+    np.testing.assert_allclose(found["sheet"].max(axis=0), corners.max(axis=0), atol=8)
+    # The digit is a little above and to the left of the middle.
+    low, high = found["digit"].min(axis=0), found["digit"].max(axis=0)
+    np.testing.assert_allclose((low + high) / 2, corners.mean(axis=0), atol=30)
+    assert (high - low < 100).all()
+    draw(page, 7)
+    assert digits(page) == "7"
+    assert not outlines(page)
+
+
+def test_a_refused_mark_in_a_picture_is_outlined(browser: Browser, tmp_path: Path) -> None:
+    drawing(SEVEN).save(tmp_path / "seven.png")
+    with serving(OTHER) as (_, address), browser.new_page() as page:
+        page.goto(address)
+        page.get_by_label("A picture").set_input_files(tmp_path / "seven.png")
+        found = first_outlines(page)
+    assert set(found) == {"refused"}
+    # The picture is drawn four times as large, in the middle of the canvas.
+    corner = 4 * np.array(SEVEN).min(axis=0) + (80, 0)
+    np.testing.assert_allclose(found["refused"].min(axis=0), corner, atol=24)
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -247,9 +339,9 @@ def test_an_unusable_picture_is_one_line(
     assert digits(page) == "7"
 
 
-def test_the_page_says_that_the_demo_has_ended(browser: Browser, digit_models: Path) -> None:
+def test_the_page_says_that_the_demo_has_ended(browser: Browser) -> None:
     page = browser.new_page()
-    with served(digit_models / "model.onnx") as address:
+    with served() as address:
         page.goto(address)
     draw(page, 7)
     expect(page.get_by_text("is the demo still running")).to_be_visible()
@@ -272,6 +364,26 @@ def test_ten_clients_at_once_get_their_own_answers(digit_models: Path) -> None:
             assert list(answers) == expected * 20
 
 
+def test_one_thread_at_a_time_uses_the_model() -> None:
+    running: list[int] = []
+    most: list[int] = []
+
+    def predict_batch(images: ImageBatch) -> Probabilities:
+        running.append(1)
+        time.sleep(0.02)
+        most.append(len(running))
+        running.pop()
+        return ZERO.predict_batch(images)
+
+    picture = encoded(drawing(SEVEN))
+    with (
+        serving(Model(ZERO.image_shape, predict_batch)) as (_, address),
+        ThreadPoolExecutor(MAX_PICTURES) as clients,
+    ):
+        list(clients.map(post, [address] * 10, [picture] * 10))
+    assert set(most) == {1}
+
+
 def many_pixels() -> bytes:
     picture = Image.new("RGB", (10_000, 10_000), "white")
     ImageDraw.Draw(picture).line([(6000, 2000), (4000, 8000)], "black", 900)
@@ -280,7 +392,7 @@ def many_pixels() -> bytes:
 
 def many_marks() -> bytes:
     marks = np.full((60, 14, 60, 14), 255, np.uint8)
-    marks[:, :7, :, :7] = 0
+    marks[:, 3:10, :, 3:10] = 0
     return encoded(Image.fromarray(marks.reshape(840, 840)))
 
 
@@ -300,18 +412,15 @@ def test_a_slow_picture_does_not_block_other_clients(
     assert {answer["error"] for answer in quick_answers} == {None}
 
 
-def test_a_client_that_would_have_to_wait_is_told(digit_models: Path) -> None:
+def test_a_client_that_would_have_to_wait_is_told() -> None:
     picture = encoded(Image.fromarray(load_mnist().test_images[0]))
-    with Server(0, load_model(digit_models / "model.onnx")) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://{HOST}:{server.server_address[1]}/"
+    with serving(ZERO) as (server, address):
         for _ in range(MAX_PICTURES):
             server.free.acquire()
         error = "the demo is busy with other pictures: try again in a few seconds"
-        assert post(address, picture) == {"digits": [], "error": error}
+        assert post(address, picture) == {"digits": [], "sheet": None, "error": error}
         server.free.release()
         assert [post(address, picture)["error"] for _ in range(3)] == [None] * 3
-        server.shutdown()
 
 
 def test_it_listens_on_the_loopback_address_alone(address: str) -> None:
@@ -320,9 +429,9 @@ def test_it_listens_on_the_loopback_address_alone(address: str) -> None:
         pass
 
 
-def test_a_port_in_use_is_one_line(address: str, digit_models: Path) -> None:
+def test_a_port_in_use_is_one_line(address: str) -> None:
     port = address.strip("/").split(":")[-1]
-    done = run(ROOT, *DEMO, "--port", port, "--model", str(digit_models / "model.onnx"))
+    done = run(ROOT, *DEMO, "--port", port)
     assert done.stderr == (
         f"error: port {port} cannot be used (Address already in use): stop the program that uses "
         "it, or choose another with --port\n"

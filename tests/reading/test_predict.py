@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,34 +14,37 @@ import pytest
 from PIL import Image
 
 from mnist_cnn.data.mnist import load_mnist
-from mnist_cnn.data.splits import normalize
 from mnist_cnn.files import sha256
-from mnist_cnn.model.formats import load_model
 from mnist_cnn.reading.predict import main
+from mnist_cnn.reading.reader import SURE
 from tests.helpers import ENVIRONMENT, ROOT, run
+from tests.reading.helpers import SHEET, Pixels, drawing, photograph
 
 PREDICT = ("python", "-m", "mnist_cnn.reading.predict")
 
 
+LETTER = drawing([(20, 100), (25, 20), (60, 80), (95, 20), (100, 100)])
+
+
 @pytest.fixture(scope="module")
-def workspace(digit_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `models/` and `my pictures/`, with the digits 0 to 5 in separate files and 0 to
-    3 in a row. They are the MNIST test images with the highest confidence."""
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `my pictures/`, with the digits 0 to 5 of MNIST in separate files and 0 to 3 in
+    a row."""
     workspace = tmp_path_factory.mktemp("workspace")
-    shutil.copytree(digit_models, workspace / "models")
-    checksum = sha256(digit_models / "model.onnx")
-    (workspace / "models/SHA256SUMS").write_text(f"{checksum}  model.onnx\n")
-    images = load_mnist().test_images[:1000]
-    surest = load_model(digit_models / "model.onnx")(normalize(images)).argmax(axis=0)
     folder = workspace / "my pictures"
     folder.mkdir()
     row = Image.new("L", (4 * 84, 84), 255)
-    for digit in range(6):
-        picture = Image.fromarray(255 - images[surest[digit]]).resize((84, 84))
+    for digit, image in enumerate(digit_images()):
+        picture = Image.fromarray(255 - image).resize((84, 84))
         picture.save(folder / f"{digit}.png")
         row.paste(picture, (84 * digit, 0))
     row.save(folder / "row.webp", lossless=True)
     return workspace
+
+
+def digit_images() -> list[Pixels]:
+    mnist = load_mnist()
+    return [mnist.test_images[np.flatnonzero(mnist.test_labels == digit)[0]] for digit in range(6)]
 
 
 def predict(workspace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -58,12 +60,15 @@ def test_a_folder_is_read_in_order(workspace: Path) -> None:
     *readings, row = parse(done.stdout)
     digits = [reading["digits"][0] for reading in readings]
     assert [digit["digit"] for digit in digits] == [0, 1, 2, 3, 4, 5]
-    assert all(set(digit) == {"digit", "confidence", "sure", "box"} for digit in digits)
-    assert all(digit["sure"] for digit in digits)
+    keys = {"digit", "confidence", "sure", "box", "reason"}
+    assert all(set(digit) == keys for digit in digits)
+    assert all(digit["sure"] == (digit["confidence"] >= SURE) for digit in digits)
+    assert all(digit["confidence"] > 0.8 and digit["reason"] is None for digit in digits)
+    assert all(set(reading) == {"path", "digits", "sheet", "error"} for reading in readings)
     assert Path(row["path"]) == Path("my pictures/row.webp")
     files = predict(workspace, "--format", "json", *(reading["path"] for reading in readings))
     assert parse(files.stdout) == readings
-    assert files.returncode == 0
+    assert files.returncode == 3  # not all are sure
 
 
 def test_several_digits(workspace: Path) -> None:
@@ -98,16 +103,40 @@ def test_unusable_pictures_leave_the_others_alone(workspace: Path, tmp_path: Pat
 
 
 def test_a_folder_without_pictures(workspace: Path) -> None:
-    done = predict(workspace, "models")
-    assert "models: the folder contains no pictures: expected .png" in done.stdout
+    (workspace / "empty").mkdir()
+    done = predict(workspace, "empty")
+    assert "empty: the folder contains no pictures: expected .png" in done.stdout
     assert done.returncode == 1
 
 
-def test_doubt_is_marked(workspace: Path, tmp_path: Path) -> None:
-    Image.open(workspace / "my pictures/1.png").save(tmp_path / "1.png")
-    done = predict(workspace, "--model", "models/untrained.onnx", str(tmp_path))
+def test_doubt_is_marked(workspace: Path, digit_models: Path) -> None:
+    done = predict(workspace, "--model", str(digit_models / "untrained.onnx"), "my pictures/1.png")
     assert done.stdout.endswith("1.png: not sure\n")
     assert done.returncode == 3
+
+
+def test_what_is_not_a_digit_is_refused(workspace: Path, tmp_path: Path) -> None:
+    LETTER.save(tmp_path / "m.png")
+    table = predict(workspace, str(tmp_path))
+    assert table.stdout.splitlines()[1].split()[0] == "-"
+    assert table.stdout.endswith("m.png: not a digit\n")
+    assert table.returncode == 3
+    done = predict(workspace, "--format", "json", str(tmp_path))
+    (digit,) = parse(done.stdout)[0]["digits"]
+    assert (digit["digit"], digit["sure"], digit["reason"]) == (None, False, "not a digit")
+    rows = csv.DictReader(io.StringIO(predict(workspace, "--format", "csv", str(tmp_path)).stdout))
+    (row,) = rows
+    assert (row["digit"], row["sure"], row["reason"]) == ("", "False", "not a digit")
+
+
+def test_the_sheets_corners_are_in_the_pictures_own_pixels(workspace: Path, tmp_path: Path) -> None:
+    photograph(digit_images()[2], 2000, 1500).save(tmp_path / "sheet.jpg")
+    done = predict(workspace, "--format", "json", "my pictures/2.png", str(tmp_path))
+    plain, photo = parse(done.stdout)
+    assert plain["sheet"] is None
+    assert [digit["digit"] for digit in photo["digits"]] == [2]
+    assert all(isinstance(side, int) for corner in photo["sheet"] for side in corner)
+    np.testing.assert_allclose(photo["sheet"], SHEET * (2000, 1500), atol=20)
 
 
 def test_standard_input(workspace: Path) -> None:
@@ -142,11 +171,14 @@ def test_a_reader_that_closes_the_pipe_ends_it_quietly(workspace: Path) -> None:
 
 
 def test_every_format_gives_the_same_answer(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Path,
+    digit_models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     answers = set()
     for model in ("model.onnx", "model.tflite", "model.keras", "saved_model"):
-        paths = (str(workspace / "models" / model), str(workspace / "my pictures"))
+        paths = (str(digit_models / model), str(workspace / "my pictures"))
         monkeypatch.setattr(sys, "argv", ["predict", "--model", *paths])
         with pytest.raises(SystemExit):
             main()
@@ -158,15 +190,16 @@ def test_every_format_gives_the_same_answer(
 def test_an_explanation_is_drawn(workspace: Path, tmp_path: Path) -> None:
     predict(workspace, "--multiple", "--explain", str(tmp_path), "my pictures/row.webp")
     with Image.open(tmp_path / "0001-row.png") as picture:
-        assert picture.size == (800, 760)
+        assert picture.size == (1000, 680)
 
 
-def test_a_changed_model_is_refused(workspace: Path, tmp_path: Path) -> None:
-    models = shutil.copytree(workspace / "models", tmp_path / "models")
-    content = bytearray((models / "model.onnx").read_bytes())
+def test_a_changed_model_is_refused(workspace: Path, digit_models: Path, tmp_path: Path) -> None:
+    content = bytearray((digit_models / "model.onnx").read_bytes())
+    checksum = sha256(digit_models / "model.onnx")
+    (tmp_path / "SHA256SUMS").write_text(f"{checksum}  model.onnx\n")
     content[-1000] ^= 1
-    (models / "model.onnx").write_bytes(content)
-    done = predict(workspace, "--model", str(models / "model.onnx"), "my pictures")
+    (tmp_path / "model.onnx").write_bytes(content)
+    done = predict(workspace, "--model", str(tmp_path / "model.onnx"), "my pictures")
     assert "model.onnx does not match its checksum in" in done.stderr
     assert (done.returncode, done.stdout) == (1, "")
 

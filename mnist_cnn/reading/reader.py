@@ -1,0 +1,262 @@
+"""Read the digits in a picture.
+
+A picture is first read as it is. Unless all that it shows is surely digits, sheets of paper are
+looked for in it, and the view that looks most like digits to the network wins.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_cnn.errors import InputError
+from mnist_cnn.model.formats import MNIST, Model, load_model
+from mnist_cnn.model.formats.base import Probabilities
+from mnist_cnn.reading.ink import Grey, dilate, find_ink
+from mnist_cnn.reading.pictures import Colours, File, read_picture
+from mnist_cnn.reading.scaling import as_mnist
+from mnist_cnn.reading.sheet import Corners, find_sheets, rectify
+from mnist_cnn.reading.strokes import group_strokes
+
+# The reader's network tells apart the ten digits, all pairs of touching digits, and anything else.
+READER = Path(__file__).with_name("reader.onnx")
+DIGITS, PAIRS, OTHER = np.s_[:10], np.s_[10:110], 110
+READER_INTERFACE = ((28, 56, 1), 111)
+
+SURE = 0.9  # at least this probability
+# As shares of a view's longer side: how wide strokes can be. None is for soft light only.
+WIDEST_STROKES = (None, 0.1, 0.04)
+# As multiples of the digits' usual height: marks that may be smaller or larger are not digits.
+SMALLEST_MARK, LARGEST_MARK = 0.5, 3
+ONE_WEIGHT = 0.25  # of evidence that a view shows digits: any line looks like a one
+NOT_A_DIGIT = "not a digit"
+TWO_DIGITS = "two digits: read several with --multiple"
+
+Box = tuple[int, int, int, int]  # left, top, right and bottom in pixels, the last two exclusive
+
+
+class Answer(NamedTuple):
+    """What a mark in a picture is: a digit, or None and the reason.
+
+    - `confidence`: the probability of the digit, or of there being none
+    - `probabilities`: of each digit, float32 [10]; with that of no digit, they sum to 1
+    - `image`: what the network saw, float32 [28, W, 1] in [0, 1]
+    - `box`: where it is in the upright picture
+    """
+
+    digit: int | None
+    confidence: float
+    probabilities: Probabilities
+    image: Grey
+    box: Box
+    reason: str | None = None
+
+    @property
+    def sure(self) -> bool:
+        return self.digit is not None and self.confidence >= SURE
+
+
+class Reading(NamedTuple):
+    """The answers for a picture, in reading order; the picture, reduced by the factor `reduction`;
+    and the corners in it of the sheet of paper that was read, or None."""
+
+    answers: list[Answer]
+    picture: Colours
+    reduction: float
+    sheet: Corners | None
+
+
+class Mark(NamedTuple):
+    """Ink that may be a digit: the network's image of it, its box in the view, and where to cut it
+    if it turns out to be two digits."""
+
+    image: Grey
+    box: Box
+    cut: int
+
+
+def load_reader(path: Path) -> Model:
+    """Load the reader's network, or one that knows only MNIST's digits.
+
+    Raises:
+        InputError: see `load_model`.
+    """
+    return load_model(path, READER_INTERFACE, MNIST)
+
+
+def read_digits(model: Model, file: File, multiple: bool = False) -> Reading:
+    """Read a picture's digits: all of its ink as one digit or, with `multiple`, each group of
+    strokes that belong together.
+
+    The picture must be in one of IMAGE_FORMATS. The ink may be dark on light or light on dark, in
+    any colour and in uneven light.
+
+    Raises:
+        InputError: the picture can't be read, is too large, shows no ink or, with `multiple`, has
+            too many connected parts.
+    """
+    picture, reduction = read_picture(file)
+    best: list[Answer] = []
+    placed: list[Answer] = []
+    sheet = None
+    for corners, view, from_view in _views(picture):
+        answers = _read_view(model, view, multiple, is_sheet=corners is not None)
+        if answers and (not best or _score(answers) > _score(best)):
+            best, sheet = answers, corners
+            placed = [
+                answer._replace(box=_place(answer.box, from_view))
+                for answer in _without_scenery(answers, view.shape)
+            ]
+        if _complete(best):
+            break
+    if not best:
+        raise InputError("it shows no digits: expected ink that stands out from the background")
+    scale = np.diag([reduction, reduction, 1])
+    answers = [answer._replace(box=_place(answer.box, scale)) for answer in placed]
+    return Reading(answers, picture, reduction, sheet)
+
+
+def _views(
+    picture: Colours,
+) -> Iterator[tuple[Corners | None, Colours, npt.NDArray[np.float64]]]:
+    """Yield the whole picture, then the sheets of paper that it may show; with each, the homography
+    back to the picture."""
+    yield None, picture, np.eye(3)
+    for corners in find_sheets(picture):
+        view, homography = rectify(picture, corners)
+        yield corners, np.atleast_3d(view), np.asarray(np.linalg.inv(homography), np.float64)
+
+
+def _read_view(model: Model, view: Colours, multiple: bool, is_sheet: bool) -> list[Answer]:
+    """Find a view's ink with each of WIDEST_STROKES and read it; the first is enough if it is
+    complete. Nobody writes across the edge of a sheet."""
+    grey = view[..., view.std(axis=(0, 1)).argmax()]  # the channel with the most contrast
+    best: list[Answer] = []
+    for widest_stroke in WIDEST_STROKES:
+        answers = _read_ink(model, find_ink(grey, widest_stroke), multiple)
+        if is_sheet:
+            answers = [a if _inside(a.box, view.shape) else _refuse(a) for a in answers]
+        pieces = best and all(_inside(a.box, view.shape) for a in best) and _only_ones(answers)
+        if answers and (not best or (_score(answers) > _score(best) and not pieces)):
+            best = answers
+        if widest_stroke is None and _complete(best):
+            break
+    return best
+
+
+def _read_ink(model: Model, ink: Grey, multiple: bool) -> list[Answer]:
+    marks = list(_find_marks(ink, multiple, model.image_shape[:2]))
+    if not marks:
+        return []
+    rows = model(np.stack([mark.image for mark in marks]))
+    answers = [
+        answer
+        for mark, row in zip(marks, rows, strict=True)
+        for answer in _interpret(mark, row, multiple)
+    ]
+    if multiple:
+        return _without_specks(answers)
+    if answers[0].digit is None:  # perhaps because of a shadow
+        parts = _without_scenery(_read_ink(model, ink, multiple=True), ink.shape)
+        if len(parts) == 1 and parts[0].sure:
+            return parts
+    return answers
+
+
+def _find_marks(ink: Grey, multiple: bool, image_shape: tuple[int, ...]) -> Iterator[Mark]:
+    labels, boxes = group_strokes(ink > 0.5, multiple)
+    for label, (top, left, bottom, right) in enumerate(boxes.tolist(), start=1):
+        # Soft edges, where ink is at most 0.5, lie outside the box.
+        window = np.s_[max(top - 2, 0) : bottom + 2, max(left - 2, 0) : right + 2]
+        own = np.where(dilate(labels[window] == label), ink[window], np.float32(0))
+        quarter = (right - left) // 4
+        middle = own.sum(axis=0)[quarter : own.shape[1] - quarter]
+        cut = left + quarter + int(middle.argmin())
+        yield Mark(as_mnist(own, (image_shape[0], image_shape[1])), (left, top, right, bottom), cut)
+
+
+def _without_specks(answers: list[Answer]) -> list[Answer]:
+    """Leave out what is not a digit and is much smaller than the digits, such as a dot. What is
+    much taller is not a digit."""
+    heights = np.sort([_height(answer) for answer in answers if answer.sure])
+    if not len(heights):
+        return answers
+    usual = heights[(len(heights) - 1) // 2]
+    return [
+        _refuse(answer) if _height(answer) > LARGEST_MARK * usual else answer
+        for answer in answers
+        if answer.digit is not None or _height(answer) >= SMALLEST_MARK * usual
+    ]
+
+
+def _height(answer: Answer) -> int:
+    return answer.box[3] - answer.box[1]
+
+
+def _without_scenery(answers: list[Answer], shape: tuple[int, ...]) -> list[Answer]:
+    """If there are digits, leave out what is not a digit and touches the border of the view
+    [H, W, ...], such as a shadow."""
+    if all(answer.digit is None for answer in answers):
+        return answers
+    return [a for a in answers if a.digit is not None or _inside(a.box, shape)]
+
+
+def _inside(box: Box, shape: tuple[int, ...]) -> bool:
+    return min(box) > 2 and box[2] < shape[1] - 2 and box[3] < shape[0] - 2
+
+
+def _interpret(mark: Mark, row: Probabilities, multiple: bool) -> list[Answer]:
+    """Turn the network's probabilities for a mark into one answer or, for a pair of digits, two.
+    Only what is surely something else is refused."""
+    one, two, other = row[DIGITS], row[PAIRS].reshape(-1, 10), float(row[OTHER:].sum())
+    left, top, right, bottom = mark.box
+    if other >= SURE:
+        return [Answer(None, other, one, mark.image, mark.box, NOT_A_DIGIT)]
+    if multiple and two.sum() > one.sum():
+        return [
+            _digit(two.sum(axis=1), mark.image, (left, top, mark.cut, bottom)),
+            _digit(two.sum(axis=0), mark.image, (mark.cut, top, right, bottom)),
+        ]
+    if two.sum() >= SURE:
+        return [Answer(None, float(two.sum()), one, mark.image, mark.box, TWO_DIGITS)]
+    return [_digit(one, mark.image, mark.box)]
+
+
+def _digit(probabilities: Probabilities, image: Grey, box: Box) -> Answer:
+    return Answer(
+        int(probabilities.argmax()), float(probabilities.max()), probabilities, image, box
+    )
+
+
+def _refuse(answer: Answer) -> Answer:
+    return answer._replace(digit=None, reason=NOT_A_DIGIT)
+
+
+def _complete(answers: list[Answer]) -> bool:
+    """Return whether all answers are surely digits, and not only ones."""
+    return bool(answers) and all(a.sure for a in answers) and not _only_ones(answers)
+
+
+def _only_ones(answers: list[Answer]) -> bool:
+    """Return whether the only digits are ones: any line looks like one."""
+    return {answer.digit for answer in answers} <= {1, None}
+
+
+def _score(answers: list[Answer]) -> float:
+    """Count the answers that are digits, less those that are not, by confidence: more digits win,
+    so that a wrong sheet doesn't win by cutting some off."""
+    return sum(
+        (ONE_WEIGHT if a.digit == 1 else 1) * (2 * a.confidence - 1) if a.digit is not None else -1
+        for a in answers
+    )
+
+
+def _place(box: Box, homography: npt.NDArray[np.float64]) -> Box:
+    """Return the box around a transformed box."""
+    left, top, right, bottom = box
+    corners = np.array([(left, top, 1), (right, top, 1), (right, bottom, 1), (left, bottom, 1)])
+    x, y, w = homography @ corners.T
+    x, y = (np.round(values / w).astype(int).tolist() for values in (x, y))
+    return min(x), min(y), max(x), max(y)

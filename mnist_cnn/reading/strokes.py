@@ -1,0 +1,99 @@
+"""Group strokes into digits."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from mnist_cnn.errors import InputError
+from mnist_cnn.reading.ink import Mask
+
+MAX_PARTS = 5000
+
+Components = npt.NDArray[np.int32]
+Boxes = npt.NDArray[np.int32]  # [N, 4]: top, left, bottom, right; the last two exclusive
+
+
+def group_strokes(mask: Mask, multiple: bool) -> tuple[Components, Boxes]:
+    """Group the connected parts of `mask` bool [H, W] into digits: labels [H, W], 1 for the first
+    digit in reading order and so on, 0 for the background and specks; and the digits' boxes.
+
+    Without `multiple`, all parts but specks form one digit.
+
+    Raises:
+        InputError: with `multiple`, there are more than MAX_PARTS parts.
+    """
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    if count == 1:  # the background
+        return np.zeros(mask.shape, np.int32), np.empty((0, 4), np.int32)
+    left, top, width, height = stats[1:, :4].T
+    boxes = np.stack([top, left, top + height, left + width], axis=1)
+    sizes = np.maximum(height, width)
+    if not multiple:
+        large = sizes >= sizes.max() / 8
+        enclosing = [*boxes[large, :2].min(axis=0), *boxes[large, 2:].max(axis=0)]
+        return np.append(False, large)[parts].astype(np.int32), np.array([enclosing], np.int32)
+    if len(boxes) > MAX_PARTS:
+        raise InputError(
+            f"it shows {len(boxes):,} separate marks: expected at most {MAX_PARTS:,}; crop it to "
+            "fewer digits"
+        )
+    # What touches the border may be larger than all digits, such as a line or a shadow.
+    usual = (boxes[:, :2].min(axis=1) > 0) & (boxes[:, 2:] < mask.shape).all(axis=1)
+    usual |= not usual.any()
+    large = sizes >= sizes[usual].max() / 8
+    digits, digit_boxes = _join_parts(boxes, large, height[usual].max())
+    order = _reading_order(digit_boxes)
+    labels = np.zeros(len(order) + 1, np.int32)  # the last entry is for parts of no digit
+    labels[order] = np.arange(1, len(order) + 1)
+    return np.append(np.int32(0), labels[digits])[parts], digit_boxes[order]
+
+
+def _join_parts(boxes: Boxes, large: Mask, tallest: int) -> tuple[npt.NDArray[np.int_], Boxes]:
+    """Return the index of each part's digit, or -1, and the digits' boxes.
+
+    Parts are visited from the tallest to the shortest. A part joins the first digit whose box
+    covers more than half of its own. It also joins a digit that is close by for the size of both,
+    if it is too short to be a digit itself, or is above or below it and the two together are no
+    taller than `tallest`.
+    """
+    heights, widths = (boxes[:, 2:] - boxes[:, :2]).T
+    digits = np.full(len(boxes), -1)
+    joint = np.empty_like(boxes)
+    count = 0
+    for part in np.argsort(-heights, kind="stable"):
+        part_height, part_width = heights[part], widths[part]
+        others = joint[:count]
+        joined = np.hstack(
+            [np.minimum(others[:, :2], boxes[part, :2]), np.maximum(others[:, 2:], boxes[part, 2:])]
+        )
+        height, width = (others[:, 2:] - others[:, :2]).T
+        joined_height, joined_width = (joined[:, 2:] - joined[:, :2]).T
+        # How far the two boxes overlap; if negative, how far apart they are.
+        down, across = height + part_height - joined_height, width + part_width - joined_width
+        overlap = np.minimum(down, across)
+        inside = (overlap > 0) & (down * across > part_height * part_width / 2)
+        close = overlap > -np.minimum(height, 2 * max(part_height, part_width)) / 4
+        stroke = part_height < height / 2
+        stacked = (across > np.minimum(width, part_width) / 2) & (joined_height <= tallest)
+        (matches,) = np.nonzero(inside | (close & (stroke | stacked)))
+        if len(matches):
+            digits[part] = matches[0]
+            joint[matches[0]] = joined[matches[0]]
+        elif large[part]:
+            digits[part] = count
+            joint[count] = boxes[part]
+            count += 1
+    return digits, joint[:count]
+
+
+def _reading_order(boxes: Boxes) -> list[int]:
+    """Return the indices of `boxes` line by line, from left to right. A box is on a line if its
+    middle is higher than the bottom of the line's first box."""
+    lines: list[list[int]] = []
+    for digit in np.argsort(boxes[:, 0] + boxes[:, 2], kind="stable").tolist():
+        top, _, bottom, _ = boxes[digit]
+        if lines and (top + bottom) / 2 < boxes[lines[-1][0], 2]:
+            lines[-1].append(digit)
+        else:
+            lines.append([digit])
+    return [digit for line in lines for digit in sorted(line, key=lambda digit: boxes[digit, 1])]
