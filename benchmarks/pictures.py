@@ -1,126 +1,143 @@
 """`python -m benchmarks.pictures [MODEL]`: measure how accurately digits in pictures are read.
 
-MNIST's test images become black ink on white paper: 20 to 400 pixels large, rotated by up to 15
-degrees, at random positions, in uneven light and with noise; 2,000 single digits and 500 rows of
-four. Digits by other writers are scikit-learn's, 8 x 8 pixels. Each picture is read after
-preparation by `mnist_cnn.reading.pictures` and, for comparison, after just scaling it to 28 x 28.
-All random choices come from one seed. Takes three minutes on 2 CPU cores.
+The pictures are drawn by `benchmarks.pages`, and each depends only on the family, its kind, the
+seed and its number. A row counts as read if all of its digits are.
 """
 
+import argparse
 import io
-import sys
 import time
+import zlib
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from PIL import Image
-from sklearn.datasets import load_digits
+from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from mnist_cnn.data.mnist import load_mnist
+from benchmarks.pages import FAMILIES, KINDS, Family, make
 from mnist_cnn.errors import InputError
-from mnist_cnn.model.formats import Model, load_model
-from mnist_cnn.reading.pictures import find_digits
-from mnist_cnn.reading.predict import MODEL
+from mnist_cnn.model.formats import Model
+from mnist_cnn.reading.reader import READER, load_reader, read_digits
 
-Pixels = npt.NDArray[np.uint8]
-SEED = 0
-SINGLE, ROWS = 2000, 500
+Answer = tuple[int | None, bool]  # the digit, and whether that is sure
 
 
-def main(path: Path) -> None:
-    model = load_model(path)
-    mnist = load_mnist()
-    random = np.random.default_rng(SEED)
-    chosen = random.choice(len(mnist.test_labels), SINGLE, replace=False)
-    pages = [page(mnist.test_images[[i]], random) for i in chosen]
-    rows = random.choice(len(mnist.test_labels), (ROWS, 4))
-    row_pages = [page(mnist.test_images[row], random) for row in rows]
-    others = load_digits()
-    tiny = [(image * 255 / 16).astype(np.uint8) for image in others.images]
-
-    results = {
-        "test images as they are": measure(
-            model, list(np.asarray(mnist.test_images)), mnist.test_labels
-        ),
-        "black ink on white paper": measure(model, pages, mnist.test_labels[chosen], inverted=True),
-        "scikit-learn's digits": measure(model, tiny, others.target),
-    }
-    table = pd.DataFrame(results, index=["pictures", "just scaled", "prepared", "ms each"]).T
-    print(table.to_markdown(floatfmt=("", ".0f", ".2%", ".2%", ".1f")))
-    right = sum(
-        read_row(model, picture) == mnist.test_labels[row].tolist()
-        for picture, row in zip(tqdm(row_pages, disable=None), rows, strict=True)
-    )
-    print(f"\nrows of four digits read without an error: {right / ROWS:.1%} of {ROWS}")
+class Result(NamedTuple):
+    kind: str
+    labels: list[int | None]
+    answers: list[Answer]
+    milliseconds: float
 
 
-def page(images: Pixels, random: np.random.Generator) -> Pixels:
-    """Draw the digits of `images` [N, 28, 28] in a row on white paper [H, W]."""
-    size = int(random.integers(20, 401))
-    digits = [_enlarged(image, size, random) for image in images]
-    gaps = (random.uniform(0.15, 0.5, len(digits)) * size).astype(int)
-    width = int(sum(digit.width for digit in digits) + gaps.sum())
-    height = max(digit.height for digit in digits)
-    across, down = (int(random.uniform(1, 3) * size) for _ in range(2))
-    ink = Image.new("L", (width + across, height + down))
-    left, top = random.integers(across + 1), random.integers(down + 1)
-    for digit, gap in zip(digits, gaps, strict=True):
-        ink.paste(digit, (int(left), int(top + (height - digit.height) // 2)))
-        left += digit.width + gap
-    y, x = np.ogrid[-1 : 1 : ink.height * 1j, -1 : 1 : ink.width * 1j]
-    direction = random.uniform(0, 2 * np.pi)
-    shade = (1 + (np.cos(direction) * x + np.sin(direction) * y) / np.sqrt(2)) / 2
-    light = 1 - random.uniform(0, 0.5) * shade
-    paper = light * (1 - random.uniform(0.6, 1) * np.asarray(ink) / 255)
-    noisy = paper + random.normal(0, random.uniform(0, 0.05), paper.shape)
-    return np.asarray(255 * np.clip(noisy, 0, 1), np.uint8)
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure how accurately pictures are read.")
+    parser.add_argument("model", nargs="?", type=Path, default=READER)
+    parser.add_argument("--family", choices=FAMILIES, default="report")
+    parser.add_argument("--count", type=int, default=200, help="pictures of each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sheet", type=Path, help="save a right and a wrong example of each kind")
+    arguments = parser.parse_args()
+    model, family = load_reader(arguments.model), FAMILIES[arguments.family]()
+    results: list[Result] = []
+    examples: dict[tuple[str, bool], tuple[bytes, Result]] = {}
+    for kind in tqdm(KINDS, disable=None):
+        if getattr(family, KINDS[kind].source) is None:
+            print(f"{kind}: skipped, because the package dataset-fashion-mnist isn't installed")
+            continue
+        for number in range(arguments.count):
+            file, labels = draw(kind, family, arguments.family, arguments.seed, number)
+            results.append(timed(model, kind, file, labels))
+            examples.setdefault((kind, right(results[-1])), (file, results[-1]))
+    for table in tables(results):
+        print(
+            table.to_markdown(floatfmt=("", ".0f", *[".1%"] * (table.shape[1] - 2), ".1f")) + "\n"
+        )
+    if arguments.sheet:
+        contact_sheet(list(examples.values())).save(arguments.sheet)
 
 
-def _enlarged(image: Pixels, size: int, random: np.random.Generator) -> Image.Image:
-    digit = Image.fromarray(image)
-    digit = digit.crop(digit.getbbox())
-    scale = size / max(digit.size)
-    shape = (max(round(digit.width * scale), 1), max(round(digit.height * scale), 1))
-    digit = digit.resize(shape, Image.Resampling.BICUBIC)
-    return digit.rotate(random.uniform(-15, 15), Image.Resampling.BICUBIC, expand=True)
+def draw(
+    kind: str, family: Family, name: str, seed: int, number: int
+) -> tuple[bytes, list[int | None]]:
+    words = [zlib.crc32(word.encode()) for word in (name, kind)]
+    return make(KINDS[kind], family, np.random.default_rng([seed, number, *words]))
 
 
-def measure(
-    model: Model, pictures: list[Pixels], labels: npt.NDArray[np.uint8], inverted: bool = False
-) -> list[float]:
-    """Return the number of pictures, the accuracies without and with preparation, and the
-    milliseconds per picture for decoding and preparing it."""
-    scaled = [np.asarray(Image.fromarray(p).resize((28, 28)), np.float32) / 255 for p in pictures]
-    naive = np.stack(scaled).astype(np.float32)[..., np.newaxis]
-    answers = model(1 - naive if inverted else naive).argmax(axis=1)
-    files = [encoded(picture) for picture in pictures]
+def read(model: Model, file: bytes, multiple: bool) -> list[Answer]:
+    try:
+        answers = read_digits(model, io.BytesIO(file), multiple).answers
+    except InputError:
+        return []
+    return [(answer.digit, answer.sure) for answer in answers]
+
+
+def timed(model: Model, kind: str, file: bytes, labels: list[int | None]) -> Result:
     start = time.perf_counter()
-    prepared = np.zeros((len(files), 28, 28, 1), np.float32)
-    for number, file in enumerate(tqdm(files, disable=None)):
-        try:
-            prepared[number] = find_digits(file)[0].image
-        except InputError:
-            prepared[number] = 0  # an empty image, so almost surely misread
-    milliseconds = 1000 * (time.perf_counter() - start) / len(files)
-    right = model(prepared).argmax(axis=1) == labels
-    return [len(pictures), (answers == labels).mean(), right.mean(), milliseconds]
+    answers = read(model, file, multiple=KINDS[kind].most > 1)
+    return Result(kind, labels, answers, 1000 * (time.perf_counter() - start))
 
 
-def read_row(model: Model, picture: Pixels) -> list[int]:
-    digits = find_digits(encoded(picture), multiple=True)
-    answers = model(np.stack([digit.image for digit in digits])).argmax(axis=1)
-    return [int(answer) for answer in answers]
+def is_sure(result: Result) -> bool:
+    return len(result.answers) > 0 and all(sure for _, sure in result.answers)
 
 
-def encoded(picture: Pixels) -> io.BytesIO:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", compress_level=1)
-    file.seek(0)
-    return file
+def right(result: Result) -> bool:
+    """Return whether all digits are read or, if there are none, none is read surely."""
+    if None in result.labels:
+        return not is_sure(result)
+    return [digit for digit, _ in result.answers] == result.labels
+
+
+def tables(results: list[Result]) -> list[pd.DataFrame]:
+    """Return a table for digits and one for other things."""
+    digits, others = {}, {}
+    for kind in dict.fromkeys(result.kind for result in results):
+        own = [result for result in results if result.kind == kind]
+        sure = [result for result in own if is_sure(result)]
+        wrong = [result for result in sure if not right(result)]
+        speed = median(result.milliseconds for result in own)
+        if own[0].labels[0] is None:
+            others[kind] = [len(own), len(sure) / len(own), speed]
+        else:
+            missed = len(wrong) / max(len(sure), 1)
+            digits[kind] = [
+                len(own),
+                sum(map(right, own)) / len(own),
+                len(sure) / len(own),
+                missed,
+                speed,
+            ]
+    columns = ["pictures", "read correctly", "answered surely", "wrong among these", "median ms"]
+    return [
+        pd.DataFrame.from_dict(digits, "index", columns=columns),
+        pd.DataFrame.from_dict(
+            others, "index", columns=["pictures", "surely a digit", "median ms"]
+        ),
+    ]
+
+
+def contact_sheet(examples: list[tuple[bytes, Result]]) -> Image.Image:
+    """Show examples in rows of six: what each is and, in green or red, how it was read."""
+    side = 250
+    whole = Image.new("RGB", (6 * side, -(-len(examples) // 6) * side), "white")
+    write = ImageDraw.Draw(whole)
+    for number, (file, result) in enumerate(examples):
+        picture = Image.open(io.BytesIO(file)).convert("RGB")
+        scale = (side - 20) / max(picture.size)
+        width, height = (max(round(length * scale), 1) for length in picture.size)
+        left, top = number % 6 * side, number // 6 * side
+        whole.paste(picture.resize((width, height)), (left, top + 14))
+        answers = "".join(
+            f"{'-' if digit is None else digit}{'' if sure or digit is None else '?'}"
+            for digit, sure in result.answers
+        )
+        colour = "darkgreen" if right(result) else "red"
+        write.text((left, top), f"{result.kind}: {answers}", colour, font_size=12)
+    return whole
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else MODEL)
+    main()
