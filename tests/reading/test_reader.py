@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mnist_cnn.data.mnist import load_mnist
 from mnist_cnn.errors import InputError
@@ -210,3 +210,15 @@ def test_letters_and_scribbles_are_refused(letter: str, multiple: bool) -> None:
     (answer,) = answers(reader(), drawing(*LETTERS[letter]), multiple)
     assert (answer.digit, answer.reason) == (None, "not a digit")
     assert answer.confidence > 0.5
+
+
+def test_a_row_on_ruled_paper_beside_a_margin() -> None:
+    paper = Image.new("RGB", (700, 500), (235, 235, 235))
+    rules = [(0, y, 700, y) for y in range(20, 500, 40)]
+    for line in [*rules, (60, 0, 60, 500)]:
+        ImageDraw.Draw(paper).line(line, (130, 165, 230), 3)
+    for number, digit in enumerate([2, 0, 1, 6]):
+        mask = Image.fromarray(glyph(digit)).resize((84, 84), Image.Resampling.BICUBIC)
+        paper.paste((190, 40, 50), (130 + 110 * number, 208), mask)
+    read = answers(reader(), paper, multiple=True)
+    assert [answer.digit for answer in read] == [2, 0, 1, 6]
