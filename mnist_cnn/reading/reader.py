@@ -68,6 +68,15 @@ class Reading(NamedTuple):
     sheet: Corners | None
 
 
+class View(NamedTuple):
+    """A picture or the part of it that shows a sheet, with the homography back to the picture and
+    the sheet's corners in it, or None."""
+
+    pixels: Colours
+    to_picture: npt.NDArray[np.float64]
+    sheet: Corners | None
+
+
 class Mark(NamedTuple):
     """Ink that may be a digit: the network's image of it, its box in the view, and where to cut it
     if it turns out to be two digits."""
@@ -99,46 +108,41 @@ def read_digits(model: Model, file: File, multiple: bool = False) -> Reading:
     """
     picture, reduction = read_picture(file)
     best: list[Answer] = []
-    placed: list[Answer] = []
-    sheet = None
-    for corners, view, from_view in _views(picture):
-        answers = _read_view(model, view, multiple, is_sheet=corners is not None)
+    for view in _views(picture):
+        answers = _read_view(model, view, multiple)
         if answers and (not best or _score(answers) > _score(best)):
-            best, sheet = answers, corners
-            placed = [
-                answer._replace(box=_place(answer.box, from_view))
-                for answer in _without_scenery(answers, view.shape)
-            ]
+            best, best_view = answers, view
         if _complete(best):
             break
     if not best:
         raise InputError("it shows no digits: expected ink that stands out from the background")
-    scale = np.diag([reduction, reduction, 1])
-    answers = [answer._replace(box=_place(answer.box, scale)) for answer in placed]
-    return Reading(answers, picture, reduction, sheet)
+    answers = _without_scenery(best, best_view.pixels.shape)
+    for homography in (best_view.to_picture, np.diag([reduction, reduction, 1.0])):
+        answers = [answer._replace(box=_place(answer.box, homography)) for answer in answers]
+    return Reading(answers, picture, reduction, best_view.sheet)
 
 
-def _views(
-    picture: Colours,
-) -> Iterator[tuple[Corners | None, Colours, npt.NDArray[np.float64]]]:
-    """Yield the whole picture, then the sheets of paper that it may show; with each, the homography
-    back to the picture."""
-    yield None, picture, np.eye(3)
+def _views(picture: Colours) -> Iterator[View]:
+    """Yield the whole picture, then the sheets of paper that it may show."""
+    yield View(picture, np.eye(3), None)
     for corners in find_sheets(picture):
-        view, homography = rectify(picture, corners)
-        yield corners, np.atleast_3d(view), np.asarray(np.linalg.inv(homography), np.float64)
+        pixels, homography = rectify(picture, corners)
+        to_picture = np.asarray(np.linalg.inv(homography), np.float64)
+        yield View(np.atleast_3d(pixels), to_picture, corners)
 
 
-def _read_view(model: Model, view: Colours, multiple: bool, is_sheet: bool) -> list[Answer]:
+def _read_view(model: Model, view: View, multiple: bool) -> list[Answer]:
     """Find a view's ink with each of WIDEST_STROKES and read it; the first is enough if it is
-    complete. Nobody writes across the edge of a sheet."""
-    grey = _clearest_channel(view)
+    complete. Nobody writes across the edge of a sheet. Ones in what the first ink shows to lie
+    inside of the view may be pieces of wide strokes, so they don't replace it."""
+    grey = _clearest_channel(view.pixels)
+    shape = view.pixels.shape
     best: list[Answer] = []
     for widest_stroke in WIDEST_STROKES:
         answers = _read_ink(model, find_ink(grey, widest_stroke), multiple)
-        if is_sheet:
-            answers = [a if _inside(a.box, view.shape) else _refuse(a) for a in answers]
-        pieces = best and all(_inside(a.box, view.shape) for a in best) and _only_ones(answers)
+        if view.sheet is not None:
+            answers = [a if _inside(a.box, shape) else _refuse(a) for a in answers]
+        pieces = _only_ones(answers) and all(_inside(answer.box, shape) for answer in best)
         if answers and (not best or (_score(answers) > _score(best) and not pieces)):
             best = answers
         if widest_stroke is None and _complete(best):
