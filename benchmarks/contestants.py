@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from mnist_cnn.data.arrays import DIGITS, Arrays
 from mnist_cnn.data.mnist import load_mnist
-from mnist_cnn.data.splits import normalize, stratified_sample
+from mnist_cnn.data.splits import hold_out, normalize
 from mnist_cnn.params import Params
 
 THREADS = 2
@@ -72,7 +72,7 @@ def train_recipe(params: Params, images: Arrays, test: Arrays, seed: int) -> Non
     from mnist_cnn.training.fit import fit
 
     split = params.prepare
-    held_out = stratified_sample(images.labels, split.validation_split, split.seed)
+    held_out = hold_out(images.labels, DIGITS, split, "validation_split")
     train = Arrays(images.images[~held_out], images.labels[~held_out])
     validation = Arrays(images.images[held_out], images.labels[held_out])
     settings = params.train.model_copy(update={"seed": seed})

@@ -34,8 +34,15 @@ def rows(schema: dict[str, Any], definitions: dict[str, Any], prefix: str) -> It
 
 
 def values(field: dict[str, Any]) -> str:
-    """The type of a field, and the range of a number."""
-    field = field.get("anyOf", [field])[0] | field
+    """The type of a field, the range of a number, and whether it may be null."""
+    first, *others = field.get("anyOf", [field])
+    if others and "default" not in field:
+        return f"{values(first)}, or null"
+    field = first | field
+    if "enum" in field:
+        return " or ".join(f"`{value}`" for value in field["enum"])
+    if field["type"] == "array" and "$ref" not in field["items"]:
+        return f"list of {field['minItems']}: {values(field['items'])}"
     kind = {
         "array": "list of mappings, at least one",
         "boolean": "true or false",

@@ -48,6 +48,10 @@ def report_errors(main: Callable[[], None], exit_code: int = 1) -> Callable[[], 
     return run
 
 
+def warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def describe_exception(error: Exception) -> str:
     """Return an exception's message on one line; for an `OSError`, only the system's reason."""
     message = error.args[0] if isinstance(error, KeyError) and error.args else error

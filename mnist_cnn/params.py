@@ -3,7 +3,7 @@
 import re
 import reprlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -39,12 +39,22 @@ class Section(BaseModel):
 class PrepareParams(Section):
     source: Annotated[str, Field(pattern=r"^\w[\w. -]*$")]
     """the dataset: `mnist`, or the name of a file or folder in `data/raw`"""
+    image_size: Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None
+    """height and width in pixels that images are scaled to; as they are, if null"""
+    resizing: Literal["pad", "crop"]
+    """how to keep the aspect ratio: fill up with the colour of the border, or cut off two sides"""
+    color_mode: Literal["grayscale", "rgb"] | None
+    """colours that images are converted to; as they are, if null"""
+    skip_unreadable: bool
+    """leave out pictures that can't be read, instead of failing"""
     test_split: OpenShare
     """fraction of each class held out as the test set, if the source has none"""
     remove_leaked: bool
     """remove training images that are also in the test set"""
     validation_split: OpenShare
-    """fraction of each class's training images held out for validation"""
+    """fraction of each class's training images held out for validation, if the source has none"""
+    minimum_per_class: Count
+    """smallest number of images of a class to hold out, even if it's a larger fraction"""
     seed: Seed
     """random seed that selects the held-out images"""
 

@@ -1,13 +1,12 @@
 """Evaluate the network and its exports on the test images."""
 
-import sys
 from pathlib import Path
 
 import matplotlib
 import pandas as pd
 
 from mnist_cnn.data.arrays import Arrays, read_arrays
-from mnist_cnn.errors import report_errors
+from mnist_cnn.errors import report_errors, warn
 from mnist_cnn.evaluation import scores
 from mnist_cnn.evaluation.figures import worst_mistakes
 from mnist_cnn.files import write_atomically, write_csv, write_json
@@ -48,12 +47,13 @@ def main() -> None:
         figure = worst_mistakes(test.images, misclassified)
         figure.savefig(partial, metadata={"Software": None})
     print(report.to_string(index=False, float_format="%.4f"))
+    if never := report.loc[report["recall"] == 0, "class"].tolist():
+        warn(f"no test image of {', '.join(never)} is classified correctly")
     for export in exports.query("p_value < 0.05").itertuples():
-        print(
-            f"warning: {FORMATS[str(export.format)].path} gets {export.lost} test images wrong "
+        warn(
+            f"{FORMATS[str(export.format)].path} gets {export.lost} test images wrong "
             f"that {FORMATS['keras'].path} gets right, and only {export.won} the other way round: "
-            "prefer another format",
-            file=sys.stderr,
+            "prefer another format"
         )
 
 

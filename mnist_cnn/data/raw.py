@@ -1,4 +1,4 @@
-"""Read the user's own dataset in `data/raw`: an `.npz`, IDX files or folders of PNG pictures.
+"""Read the user's own dataset in `data/raw`: an `.npz`, IDX files or folders of pictures.
 
 The files aren't trusted. Nothing in them is executed, and sizes are checked before memory or disk
 is used. Images don't have to fit in memory: they are copied in chunks to a file of raw bytes.
@@ -11,8 +11,7 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, Any
@@ -23,87 +22,117 @@ from PIL import Image
 from tqdm import tqdm
 
 from mnist_cnn.data.arrays import read_header
-from mnist_cnn.data.images import StoredArray
+from mnist_cnn.data.images import Images, StoredArray
 from mnist_cnn.data.mnist import Dataset
+from mnist_cnn.data.pictures import SUFFIXES, fit_picture, load_image, picture_kind
 from mnist_cnn.errors import InputError, describe_exception
+from mnist_cnn.params import PARAMS_PATH, PrepareParams
 
 RAW = Path("data/raw")
 MAX_LABEL_BYTES = 2**30
 LAYOUTS = (
     "an .npz file, a folder with the IDX files train-images-idx3-ubyte[.gz] and so on, or a folder "
-    "with a subfolder `train` that has one folder of PNG pictures per class"
+    "with one folder of pictures per class, perhaps within folders train, val and test"
 )
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-MODES = {"L": (), "RGB": (3,)}
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+CHANNELS = {"grayscale": 1, "rgb": 3}
 
-Image.MAX_IMAGE_PIXELS = None  # Pillow would only warn; _check_disk raises
+LabelledImages = tuple[Images, npt.NDArray[Any]]
+Parts = dict[str, LabelledImages]  # "train" and, if the dataset has them, "validation" and "test"
+Reasons = dict[str, str]  # why the file at a path is left out
 
-LabelledImages = tuple[StoredArray, npt.NDArray[Any]]
 
+def load_raw(params: PrepareParams, scratch: Path) -> Dataset:
+    """Read the dataset `params.source` in `data/raw`, in one of LAYOUTS. Its images are copied to
+    files in the folder `scratch`, which must exist as long as they are used.
 
-def load_raw(name: str, scratch: Path) -> Dataset:
-    """Read the dataset `name` in `data/raw`, in one of LAYOUTS. Its images are copied to files in
-    the folder `scratch`, which must exist as long as they are used.
-
-    Classes are sorted by number (`.npz`, IDX) or by name (folders, `.npz` with text labels).
+    Pictures get the size and colours in `params`; `resize_dataset` does the same for arrays.
+    Classes are sorted by number (`.npz`, IDX) or by name (folders, `.npz` with text labels). In a
+    folder of IDX files, `classes.txt` may name them, one per line.
 
     Raises:
         InputError: it is missing, damaged, too large, links outside `data/raw` or has one class; or
-            images have a wrong shape or no label, or training and test differ in shape or classes.
+            images have a wrong shape or no label, or its parts differ in shape or classes.
     """
-    source = RAW / name
-    parts = _read_layout(source, scratch)
-    shapes, numbers, classes = [], [], []
-    for images, labels in parts:
-        ndim, size = len(images.shape), math.prod(images.shape)
-        if ndim not in (3, 4) or not size or images.shape[3:] not in ((), (1,), (3,)):
+    source = RAW / params.source
+    parts, left_out = _read_layout(source, params, scratch)
+    for images, labels in parts.values():
+        _check_images(source, images, labels)
+    train_images, train_labels = parts["train"]
+    values = np.unique(train_labels)
+    for part, (images, labels) in parts.items():
+        if images.shape[1:] != train_images.shape[1:]:
             raise InputError(
-                f"{source} has images of shape {list(images.shape)}: expected [N, H, W] or "
-                "[N, H, W, C] with 1 or 3 channels, and no dimension of 0"
+                f"{source} has training images of shape {train_images.shape[1:]} but {part} images "
+                f"of shape {images.shape[1:]}: expected the same"
             )
-        if len(images) != len(labels):
+        if (differing := np.setxor1d(values, labels)).size:
             raise InputError(
-                f"{source} has {len(images)} images but {len(labels)} labels: expected one each"
+                f"{source}: {', '.join(map(str, differing))} has only training or only {part} "
+                "images: expected the same classes in both"
             )
-        values, inverse = np.unique(labels, return_inverse=True)
-        shapes.append(images.shape[1:])
-        numbers.append(inverse)
-        classes.append([str(value) for value in values])
-    if shapes[0] != shapes[-1]:
+    names = _class_names(source, values)
+    numbered = {
+        part: (images, np.searchsorted(values, labels)) for part, (images, labels) in parts.items()
+    }
+    arrays: dict[str, Any] = {
+        f"{part}_{kind}": array
+        for part, labelled in numbered.items()
+        for kind, array in zip(("images", "labels"), labelled, strict=True)
+    }
+    return Dataset(**arrays, classes=np.array(names), left_out=left_out)
+
+
+def _check_images(source: Path, images: Images, labels: npt.NDArray[Any]) -> None:
+    ndim, size = len(images.shape), math.prod(images.shape)
+    if ndim not in (3, 4) or not size or images.shape[3:] not in ((), (1,), (3,)):
         raise InputError(
-            f"{source} has training images of shape {shapes[0]} but test images of shape "
-            f"{shapes[-1]}: expected the same"
+            f"{source} has images of shape {list(images.shape)}: expected [N, H, W] or "
+            "[N, H, W, C] with 1 or 3 channels, and no dimension of 0"
         )
-    if differing := sorted(set(classes[0]) ^ set(classes[-1])):
+    if len(images) != len(labels):
         raise InputError(
-            f"{source}: {', '.join(differing)} has only training or only test images: "
-            "expected the same classes in both"
+            f"{source} has {len(images)} images but {len(labels)} labels: expected one each"
         )
-    if len(classes[0]) < 2:
-        raise InputError(f"{source} has only the class {classes[0][0]}: expected two or more")
+
+
+def _class_names(source: Path, values: npt.NDArray[Any]) -> list[str]:
+    """Return the names of the classes with the given labels."""
+    names = [str(value) for value in values]
+    listing = source / "classes.txt"
+    if values.dtype.kind in "iu" and listing.is_file():
+        with _reading(listing, f"the names of {len(names)} classes, one per line"):
+            names = _inside(listing).read_text(encoding="utf-8-sig").splitlines()
+            if len(names) != len(values) or len(set(names)) < len(names):
+                raise ValueError(f"it has {len(set(names))} different names")
+    if len(names) < 2:
+        raise InputError(f"{source} has only the class {names[0]}: expected two or more")
     # "</" would end the script element on DVC's plots page that contains the names.
-    names = classes[0]
     if bad := [n for n in names if not n.isprintable() or not n.strip() or "</" in n]:
         raise InputError(
             f"{source} has a class named {bad[0]!a}: expected printable text without </; rename it"
         )
-    if len(parts) == 1:
-        parts.append((replace(parts[0][0], shape=(0, *shapes[0])), parts[0][1][:0]))
-        numbers.append(numbers[0][:0])
-    return Dataset(parts[0][0], numbers[0], parts[1][0], numbers[1], np.array(classes[0]))
+    return names
 
 
-def _read_layout(source: Path, scratch: Path) -> list[LabelledImages]:
+def _read_layout(source: Path, params: PrepareParams, scratch: Path) -> tuple[Parts, Reasons]:
     with _reading(source, LAYOUTS):
         if not _inside(source).exists():
             raise InputError(f"{source} does not exist: expected {LAYOUTS}")
-        entries = {path.name for path in _entries(source)} if source.is_dir() else set()
+        entries = _entries(source) if source.is_dir() else []
     if source.suffix == ".npz" and source.is_file():
-        return _read_npz(source, scratch)
-    if any("-idx" in name for name in entries):
-        return _read_idx_files(source, scratch)
-    if "train" in entries:
-        return _read_folders(source, scratch)
+        return _read_npz(source, scratch), {}
+    if any("-idx" in path.name for path in entries):
+        return _read_idx_files(source, scratch), {}
+    if any(path.is_dir() for path in entries):
+        return _read_folders(source, params, scratch)
     raise InputError(f"{source} is not a dataset: expected {LAYOUTS}")
 
 
@@ -173,7 +202,7 @@ def _copy_pixels(
     return StoredArray(path, 0, shape, np.dtype(np.uint8))
 
 
-def _read_npz(path: Path, scratch: Path) -> list[LabelledImages]:
+def _read_npz(path: Path, scratch: Path) -> Parts:
     keys = "x_train and y_train, and optionally x_test and y_test"
     with (
         _reading(path, f"an .npz with {keys}: images uint8, labels [N] integers or text"),
@@ -186,7 +215,7 @@ def _read_npz(path: Path, scratch: Path) -> list[LabelledImages]:
         labels = [_read_npz_labels(archive, key) for key in KEYS[1::2] if key in names]
         if len({part.dtype.kind == "U" for part in labels}) == 2:
             raise ValueError("only one of y_train and y_test is text")
-    return list(zip(images, labels, strict=True))
+    return dict(zip(("train", "test"), zip(images, labels, strict=True), strict=False))
 
 
 def _read_npz_images(archive: zipfile.ZipFile, name: str, scratch: Path) -> StoredArray:
@@ -212,9 +241,9 @@ def _read_npz_labels(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
     return labels.ravel()
 
 
-def _read_idx_files(folder: Path, scratch: Path) -> list[LabelledImages]:
-    parts = []
-    for prefix in ("train", "t10k"):
+def _read_idx_files(folder: Path, scratch: Path) -> Parts:
+    parts: Parts = {}
+    for part, prefix in (("train", "train"), ("test", "t10k")):
         names = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
         found = [
             path
@@ -231,7 +260,7 @@ def _read_idx_files(folder: Path, scratch: Path) -> list[LabelledImages]:
             )
         images = _read_idx(found[0], 3, _check_disk, scratch)
         labels = _read_idx(found[1], 1, _check_labels, scratch)
-        parts.append((images, np.fromfile(labels.path, np.uint8)))
+        parts[part] = images, np.fromfile(labels.path, np.uint8)
     return parts
 
 
@@ -258,58 +287,136 @@ def _read_idx(
     return array
 
 
-def _read_folders(source: Path, scratch: Path) -> list[LabelledImages]:
-    entries = {path.name: path for path in _entries(source)}
-    folders = [entries[name] for name in ("train", "test") if name in entries]
-    if unknown := [p for p in entries.values() if p.is_dir() and p not in folders]:
-        raise InputError(f"{unknown[0]} is not used: expected only the folders `train` and `test`")
-    parts = []
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder: expected one with a subfolder per class")
-        files, labels = [], []
-        for class_folder in _entries(folder):
-            if not class_folder.is_dir():
-                raise InputError(f"{class_folder} is not a folder: expected one folder per class")
-            pictures = _entries(class_folder)
-            if not pictures:
-                raise InputError(f"{class_folder} is empty: expected the class's PNG pictures")
-            files += pictures
-            labels += [class_folder.name] * len(pictures)
-        if not files:
-            raise InputError(f"{folder} is empty: expected a folder for each class")
-        parts.append((_read_pictures(files, scratch / folder.name), np.array(labels)))
+def _read_folders(source: Path, params: PrepareParams, scratch: Path) -> tuple[Parts, Reasons]:
+    folders = _split_folders(source)
+    left_out: Reasons = {}
+    pictures = {part: _list_pictures(folder, left_out) for part, folder in folders.items()}
+    shape = _picture_shape([path for paths in pictures.values() for path in paths], params)
+    _check_disk(source, sum(map(len, pictures.values())) * math.prod(shape))
+    unreadable: Reasons = {}
+    parts = {
+        part: _read_pictures(paths, shape, params.resizing, scratch / part, unreadable)
+        for part, paths in pictures.items()
+    }
+    if unreadable and not params.skip_unreadable:
+        *others, last = [f"{path} cannot be used: {reason}" for path, reason in unreadable.items()]
+        remedy = f"repair or remove it, or set prepare.skip_unreadable in {PARAMS_PATH}"
+        raise InputError("\n".join([*others, f"{last}; {remedy}"]))
+    return parts, left_out | unreadable
+
+
+def _split_folders(source: Path) -> dict[str, Path]:
+    """Return the folders that hold one folder per class, by the part of the dataset they are: those
+    in SPLIT_FOLDERS or, without a folder `train` that has subfolders, `source` itself."""
+    folders = {path.name: path for path in _entries(source) if path.is_dir()}
+    if "train" not in folders or not any(path.is_dir() for path in _entries(folders["train"])):
+        return {"train": source}
+    parts = {"train": folders.pop("train")}
+    for name, folder in folders.items():
+        part = SPLIT_FOLDERS.get(name, "train")
+        if part in parts:
+            raise InputError(
+                f"{folder} is not used: expected only the folders train, val and test; rename it "
+                "or move it away"
+            )
+        parts[part] = folder
     return parts
 
 
-def _read_pictures(files: list[Path], copy: Path) -> StoredArray:
-    """Read PNG pictures only: JPEG pictures decode to different pixels on different systems."""
-    first = None
+def _list_pictures(folder: Path, left_out: Reasons) -> dict[Path, str]:
+    """Return the pictures in the class folders in `folder`, at any depth, with their classes. Add
+    the other files to `left_out`."""
+    pictures: dict[Path, str] = {}
+    for path in _entries(folder):
+        if not path.is_dir():
+            left_out[path.as_posix()] = "not in the folder of a class"
+            continue
+        files = list(_walk(path))
+        found = [file for file in files if file.suffix.lower() in SUFFIXES]
+        left_out |= {f.as_posix(): "not a picture" for f in files if f not in set(found)}
+        if not found:
+            raise InputError(
+                f"{path} has no pictures: expected those of a class ({', '.join(SUFFIXES)}); "
+                "add some, or remove the folder"
+            )
+        pictures |= dict.fromkeys(found, path.name)
+    if not pictures:
+        raise InputError(f"{folder} has no folders: expected one folder of pictures per class")
+    return pictures
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in _entries(folder):
+        if not path.is_dir():
+            yield path
+        elif path.is_symlink() and folder.resolve().is_relative_to(path.resolve()):
+            raise InputError(f"{path} links to a folder that it is in: remove it")
+        else:
+            yield from _walk(path)
+
+
+def _picture_shape(files: list[Path], params: PrepareParams) -> tuple[int, ...]:
+    """Return the shape of the images: the size and colours in `params` or, if these aren't set, the
+    pictures' own. Pictures that can't be opened are reported later, when they are decoded."""
+    size, color_mode = params.image_size, params.color_mode
+    if size is None or color_mode is None:
+        sizes, colourful = set(), False
+        for path in tqdm(files, desc="sizes", unit="picture", disable=None, leave=False):
+            with suppress(InputError):
+                own_size, has_colours = picture_kind(path)
+                sizes.add(own_size)
+                colourful |= has_colours
+        if size is None and len(sizes) > 1:
+            smallest, *_, largest = sorted(sizes, key=math.prod)
+            raise InputError(
+                f"{RAW / params.source} has pictures of different sizes, from "
+                f"{smallest[0]} x {smallest[1]} to {largest[0]} x {largest[1]} pixels: set "
+                f"prepare.image_size in {PARAMS_PATH}, such as [64, 64]"
+            )
+        size = size or list(max(sizes, default=(1, 1)))
+        color_mode = color_mode or ("rgb" if colourful else "grayscale")
+    return *size, CHANNELS[color_mode]
+
+
+def _read_pictures(
+    pictures: dict[Path, str],
+    shape: tuple[int, ...],
+    resizing: str,
+    copy: Path,
+    unreadable: Reasons,
+) -> LabelledImages:
+    """Copy the pixels of the `pictures` to the file `copy`. Add those that can't be read to
+    `unreadable`."""
+    labels = []
     with copy.open("wb") as pixels:
-        for path in tqdm(files, unit="picture", disable=None, leave=False):
-            if path.suffix.lower() != ".png" or not path.is_file():
-                raise InputError(
-                    f"{path} is not a PNG file: expected PNG files only; convert or remove it"
-                )
-            with (
-                _reading(path, "a PNG picture, 8-bit grey or RGB"),
-                Image.open(path, formats=["PNG"]) as picture,
-            ):
-                kind = (*picture.size, picture.mode)
-                if picture.mode not in MODES:
-                    raise ValueError(f"its mode is {picture.mode}")
-                if first is None:
-                    first = kind
-                    shape = (len(files), picture.height, picture.width, *MODES[picture.mode])
-                    _check_disk(path.parent.parent, math.prod(shape))
-                if kind != first:
-                    raise InputError(
-                        f"{path} has {_describe_picture(kind)}: expected "
-                        f"{_describe_picture(first)}, as in {files[0]}"
-                    )
-                pixels.write(picture.tobytes())
-    return StoredArray(copy, 0, shape, np.dtype(np.uint8))
+        for path, label in tqdm(pictures.items(), unit="picture", disable=None, leave=False):
+            try:
+                pixels.write(load_image(path, shape, resizing).data)
+                labels.append(label)
+            except InputError as error:
+                unreadable[path.as_posix()] = str(error)
+    stored = StoredArray(copy, 0, (len(labels), *shape), np.dtype(np.uint8))
+    return stored, np.array(labels, dtype=np.str_)
 
 
-def _describe_picture(kind: tuple[int, int, str]) -> str:
-    return f"{kind[0]} x {kind[1]} pixels, {'grey' if kind[2] == 'L' else 'RGB'}"
+def resize_dataset(dataset: Dataset, params: PrepareParams, scratch: Path) -> Dataset:
+    """Fit the images to the size and colours in `params`, if these are set and differ. The results
+    are copied to files in the folder `scratch`, which must exist as long as they are used."""
+    height, width, *channels = dataset.train_images.shape[1:]
+    size = params.image_size or (height, width)
+    count = CHANNELS[params.color_mode] if params.color_mode else (*channels, 1)[0]
+    shape = (*size, count)
+    if shape == (height, width, *(channels or [1])):
+        return dataset
+    resized: dict[str, Any] = {}
+    for name in ("train_images", "validation_images", "test_images"):
+        images = getattr(dataset, name)
+        if len(images):
+            path = scratch / f"{name}.resized"
+            with path.open("wb") as pixels:
+                bar = tqdm(range(len(images)), unit="image", delay=1, disable=None, leave=False)
+                for index in bar:
+                    picture = Image.fromarray(images[index].reshape(height, width, *channels))
+                    pixels.write(fit_picture(picture, shape, params.resizing).data)
+            resized[name] = StoredArray(path, 0, (len(images), *shape), np.dtype(np.uint8))
+    return dataset._replace(**resized)

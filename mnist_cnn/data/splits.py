@@ -38,28 +38,29 @@ class Split(NamedTuple):
 def split_dataset(dataset: Dataset, params: PrepareParams) -> tuple[dict[str, Split], pd.DataFrame]:
     """Return the splits `train`, `validation` and `test`, and a report with one row per class.
 
-    If the dataset has no test images, `test_split` of each class is held out for them. The report
-    has the columns `label, class`, the number of images in each split, and the counts from
+    A dataset without test or validation images gets them from each class's training images. The
+    report has the columns `label, class`, the number of images in each split, and the counts from
     `count_suspect_images`.
 
     Raises:
-        InputError: a split would hold out all images of a class, or none.
+        InputError: there are too few images of a class.
     """
-    images, labels, test_images, test_labels, classes = dataset
-    train = Split(images, np.arange(len(labels)), labels)
-    test = Split(test_images, np.arange(len(test_labels)), test_labels)
-    if not len(test_labels):
-        held_out = hold_out(labels, classes, params, "test_split")
+    classes = dataset.classes
+    train = _whole(dataset.train_images, dataset.train_labels)
+    if not len(dataset.test_labels):
+        held_out = hold_out(train.labels, classes, params, "test_split")
         train, test = train.select(~held_out), train.select(held_out)
+    else:
+        test = _whole(dataset.test_images, dataset.test_labels)
     suspects, leaked = count_suspect_images(train, test, len(classes))
     if params.remove_leaked:
         train = train.select(~leaked)
-    held_out = hold_out(train.labels, classes, params, "validation_split")
-    splits = {
-        "train": train.select(~held_out),
-        "validation": train.select(held_out),
-        "test": test,
-    }
+    if not len(dataset.validation_labels):
+        held_out = hold_out(train.labels, classes, params, "validation_split")
+        train, validation = train.select(~held_out), train.select(held_out)
+    else:
+        validation = _whole(dataset.validation_images, dataset.validation_labels)
+    splits = {"train": train, "validation": validation, "test": test}
     sizes = {
         name: np.bincount(split.labels, minlength=len(classes)) for name, split in splits.items()
     }
@@ -67,35 +68,34 @@ def split_dataset(dataset: Dataset, params: PrepareParams) -> tuple[dict[str, Sp
     return splits, report.join(suspects)
 
 
+def _whole(images: Images, labels: npt.NDArray[np.integer]) -> Split:
+    return Split(images, np.arange(len(labels)), labels)
+
+
 def hold_out(
     labels: npt.NDArray[np.integer], classes: npt.NDArray[np.str_], params: PrepareParams, name: str
 ) -> npt.NDArray[np.bool_]:
-    """Draw the fraction of each class set by the parameter `name`: bool [N], True where drawn.
+    """Draw at random the fraction of each class set by the parameter `name`, and at least
+    `minimum_per_class` images: bool [N], True where drawn.
 
     Raises:
-        InputError: it would draw all images of a class, or none.
+        InputError: it would draw all images of a class.
     """
     share = getattr(params, name)
-    drawn = stratified_sample(labels, share, params.seed)
-    total = np.bincount(labels, minlength=len(classes))
-    count = np.bincount(labels[drawn], minlength=len(classes))
-    if (unusable := np.flatnonzero((count == 0) | (count == total))).size:
+    totals = np.bincount(labels, minlength=len(classes))
+    counts = np.maximum(np.round(share * totals).astype(int), params.minimum_per_class)
+    if (unusable := np.flatnonzero(counts >= totals)).size:
         label = unusable[0]
         raise InputError(
-            f"{PARAMS_PATH}: prepare.{name} is {share} and holds out {count[label]} of the "
-            f"{total[label]} images of class {classes[label]}: expected some, but not all"
+            f"class {classes[label]} has {totals[label]} images to train on, of which "
+            f"prepare.{name} and prepare.minimum_per_class in {PARAMS_PATH} hold out "
+            f"{counts[label]}: expected fewer; add images, remove the class, or lower one of them"
         )
+    random = np.random.RandomState(params.seed)
+    drawn = np.zeros(len(labels), dtype=np.bool_)
+    for label, count in enumerate(counts):
+        drawn[random.choice(np.flatnonzero(labels == label), count, replace=False)] = True
     return drawn
-
-
-def stratified_sample(
-    labels: npt.NDArray[np.integer], share: float, seed: int
-) -> npt.NDArray[np.bool_]:
-    """Draw a fraction `share` of each class at random: bool [N], True where drawn."""
-    drawn = pd.Series(labels).groupby(labels).sample(frac=share, random_state=seed)
-    mask = np.zeros(len(labels), dtype=np.bool_)
-    mask[drawn.index] = True
-    return mask
 
 
 def count_suspect_images(

@@ -1,25 +1,18 @@
-"""Read picture files."""
-
-from pathlib import Path
-from typing import BinaryIO
+"""Read a picture of digits."""
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from mnist_cnn.errors import InputError, describe_exception
+from mnist_cnn.data.pictures import File, open_picture
+from mnist_cnn.errors import InputError
 
-IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
-MAX_PIXELS = 100_000_000
 WORKING_SIDE = 1000  # larger pictures are reduced to this
 
 Colours = npt.NDArray[np.float32]  # [H, W, C] in [0, 1]
 
-File = Path | BinaryIO
-
 cv2.setNumThreads(1)  # most pictures are too small for more threads to pay off
-Image.MAX_IMAGE_PIXELS = None  # Pillow would only warn; _decode enforces MAX_PIXELS
 
 
 def read_picture(file: File) -> tuple[Colours, float]:
@@ -30,10 +23,9 @@ def read_picture(file: File) -> tuple[Colours, float]:
     an animation is read.
 
     Raises:
-        InputError: the picture isn't in one of IMAGE_FORMATS, is damaged, or has more than
-            MAX_PIXELS pixels or pixels that aren't finite.
+        InputError: see `open_picture`; or some pixels aren't finite.
     """
-    picture, original_side = _decode(file)
+    picture, original_side = open_picture(file, (WORKING_SIDE, WORKING_SIDE))
     white = 255.0
     if picture.mode.startswith(("I", "F")):
         white = 65535.0 if picture.mode.startswith("I") else 1.0
@@ -57,26 +49,3 @@ def read_picture(file: File) -> tuple[Colours, float]:
         light_ink = (colours * opacity).mean() > opacity.mean() / 2
         colours = colours * opacity + (0 if light_ink else 1 - opacity)
     return colours.astype(np.float32), original_side / max(colours.shape)
-
-
-def _decode(file: File) -> tuple[Image.Image, int]:
-    """Decode a picture and turn it upright. Also return the longer side it has in the file, because
-    a JPEG is decoded at a smaller size."""
-    try:
-        with Image.open(file, formats=IMAGE_FORMATS) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise InputError(
-                    f"it has {width} x {height} pixels: expected at most {MAX_PIXELS:,}; reduce it"
-                )
-            picture.draft(None, (WORKING_SIDE, WORKING_SIDE))
-            ImageOps.exif_transpose(picture, in_place=True)
-            return picture, max(width, height)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file can raise anything
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = "not a recognised image format" if unknown else describe_exception(error)
-        raise InputError(
-            f"it cannot be read as a picture ({reason}): expected {', '.join(IMAGE_FORMATS)}"
-        ) from error

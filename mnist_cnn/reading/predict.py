@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from mnist_cnn.data.pictures import SUFFIXES
 from mnist_cnn.errors import InputError, report_errors
 from mnist_cnn.files import write_atomically
 from mnist_cnn.model.formats import FORMATS, Model
 from mnist_cnn.reading.reader import READER, Reading, load_reader, read_digits
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
 
 class Result(NamedTuple):

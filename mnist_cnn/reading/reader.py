@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mnist_cnn.data.pictures import File
 from mnist_cnn.errors import InputError
 from mnist_cnn.model.formats import MNIST, Model, load_model
 from mnist_cnn.model.formats.base import Probabilities
 from mnist_cnn.reading.ink import Grey, dilate, find_ink
-from mnist_cnn.reading.pictures import Colours, File, read_picture
+from mnist_cnn.reading.pictures import Colours, read_picture
 from mnist_cnn.reading.scaling import as_mnist
 from mnist_cnn.reading.sheet import Corners, find_sheets, rectify
 from mnist_cnn.reading.strokes import group_strokes

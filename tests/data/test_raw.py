@@ -20,10 +20,10 @@ from PIL import Image
 
 from mnist_cnn.data.arrays import read_arrays
 from mnist_cnn.data.mnist import Dataset
-from mnist_cnn.data.raw import RAW, load_raw
+from mnist_cnn.data.raw import RAW, load_raw, resize_dataset
 from mnist_cnn.errors import InputError
 from stages import prepare
-from tests.helpers import PARAMS_TEXT, ROOT
+from tests.helpers import PARAMS, PARAMS_TEXT, ROOT
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 6, 5), dtype=np.uint8)
 LABELS = np.arange(40) % 4
@@ -37,9 +37,10 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return RAW
 
 
-def load(name: str) -> Dataset:
+def load(name: str, **changed: object) -> Dataset:
     Path("scratch").mkdir(exist_ok=True)
-    return load_raw(name, Path("scratch"))
+    params = PARAMS.prepare.model_copy(update={"source": name, **changed})
+    return load_raw(params, Path("scratch"))
 
 
 def write_npz(path: Path, **changed: npt.NDArray[np.generic] | None) -> None:
@@ -86,7 +87,7 @@ def test_an_npz_with_names_and_without_a_test_set(raw: Path) -> None:
     np.testing.assert_array_equal(dataset.train_images, colour)
     assert dataset.classes[dataset.train_labels].tolist() == names.tolist()
     assert dataset.classes.tolist() == ["ape", "cow", "zebra", "ä"]
-    assert (dataset.test_images.shape, len(dataset.test_labels)) == ((0, 6, 5, 3), 0)
+    assert (dataset.test_images.shape, len(dataset.test_labels)) == ((0,), 0)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -100,16 +101,102 @@ def test_idx_files(raw: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("images", [IMAGES, np.stack([IMAGES] * 3, axis=-1)])
-def test_folders_of_png_pictures(raw: Path, images: npt.NDArray[np.uint8]) -> None:
+@pytest.mark.parametrize("layout", ["train and test", "train, val and test", "classes only"])
+def test_folders_of_pictures(raw: Path, images: npt.NDArray[np.uint8], layout: str) -> None:
     write_folders(raw / "own", images)
+    if layout == "train, val and test":
+        shutil.copytree(raw / "own/test", raw / "own/val")
+    if layout == "classes only":
+        shutil.move(raw / "own/train", raw / "classes")
+        shutil.rmtree(raw / "own")
+        shutil.move(raw / "classes", raw / "own")
     (raw / "own/README.txt").touch()
-    (raw / "own/train/a/.DS_Store").touch()
     dataset = load("own")
     order = np.argsort(LABELS, kind="stable")
-    np.testing.assert_array_equal(dataset.train_images, images[order])
+    expected = images[order].reshape(40, 6, 5, -1)
+    np.testing.assert_array_equal(dataset.train_images, expected)
     np.testing.assert_array_equal(dataset.train_labels, LABELS[order])
-    assert len(dataset.test_labels) == 8
+    assert len(dataset.test_labels) == (0 if layout == "classes only" else 8)
+    assert len(dataset.validation_labels) == (8 if layout == "train, val and test" else 0)
     assert dataset.classes.tolist() == ["a", "b", "c", "d"]
+
+
+def test_a_class_may_be_called_train(raw: Path) -> None:
+    for name in ("bus", "train"):
+        draw(raw / "own" / name / "1.png")
+    assert load("own").classes.tolist() == ["bus", "train"]
+
+
+def test_pictures_in_subfolders_belong_to_their_class(raw: Path) -> None:
+    write_folders(raw / "own")
+    (raw / "own/train/a/more").mkdir()
+    shutil.copy(raw / "own/train/a/00.png", raw / "own/train/a/more")
+    assert np.bincount(load("own").train_labels).tolist() == [11, 10, 10, 10]
+
+
+def test_other_files_are_left_out_and_listed(raw: Path) -> None:
+    write_folders(raw / "own")
+    for name in ("train/a/.DS_Store", "train/a/Thumbs.db", "train/loose.png"):
+        (raw / "own" / name).touch()
+    dataset = load("own")
+    assert len(dataset.train_labels) == 40
+    assert dataset.left_out == {
+        "data/raw/own/train/a/Thumbs.db": "not a picture",
+        "data/raw/own/train/loose.png": "not in the folder of a class",
+    }
+
+
+def test_unreadable_pictures_are_left_out_on_demand(raw: Path) -> None:
+    write_folders(raw / "own")
+    for name in ("a/x.png", "b/y.png"):
+        (raw / "own/train" / name).write_text("no picture")
+    with pytest.raises(InputError, match=r"(?s)a/x.png cannot be used.*\n.*b/y.png cannot be used"):
+        load("own")
+    dataset = load("own", skip_unreadable=True)
+    assert np.bincount(dataset.train_labels).tolist() == [10] * 4
+    assert [path[-7:] for path in dataset.left_out] == ["a/x.png", "b/y.png"]
+    order = np.argsort(LABELS, kind="stable")
+    np.testing.assert_array_equal(np.asarray(dataset.train_images)[..., 0], IMAGES[order])
+
+
+def test_pictures_of_all_kinds_get_one_size_and_colour(raw: Path) -> None:
+    for number, (mode, kind) in enumerate(
+        [("L", "png"), ("1", "png"), ("P", "gif"), ("RGB", "jpg"), ("RGBA", "png"), ("CMYK", "jpg")]
+    ):
+        for name in "ab":
+            draw(raw / "own" / name / f"{number}.{kind}", mode, (20 + number, 30))
+    dataset = load("own", image_size=[8, 6])
+    assert np.asarray(dataset.train_images).shape == (12, 8, 6, 3)
+    dataset = load("own", image_size=[8, 6], color_mode="grayscale")
+    assert np.asarray(dataset.train_images).shape == (12, 8, 6, 1)
+
+
+def test_pictures_keep_their_size_upright(raw: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for name in "ab":
+        draw(raw / "own" / name / "1.png", "L", (5, 6))
+        Image.new("L", (6, 5)).save(raw / "own" / name / "2.jpg", exif=turned)
+    assert np.asarray(load("own").train_images).shape == (4, 6, 5, 1)
+
+
+def test_arrays_get_one_size_and_colour(raw: Path) -> None:
+    write_npz(raw / "own.npz")
+    dataset = load("own.npz")
+    params = PARAMS.prepare.model_copy(update={"image_size": [12, 10], "color_mode": "rgb"})
+    resized = resize_dataset(dataset, params, Path("scratch"))
+    assert np.asarray(resized.train_images).shape == (40, 12, 10, 3)
+    assert np.asarray(resized.test_images).shape == (8, 12, 10, 3)
+    assert resize_dataset(dataset, PARAMS.prepare, Path("scratch")) is dataset
+
+
+def test_a_list_names_the_classes_of_idx_files(raw: Path) -> None:
+    write_idx(raw / "own")
+    (raw / "own/classes.txt").write_text("ape\ncow\ndog\nemu\n")
+    assert load("own").classes.tolist() == ["ape", "cow", "dog", "emu"]
+    (raw / "own/classes.txt").write_text("ape\ncow\n")
+    with pytest.raises(InputError, match="expected the names of 4 classes, one per line"):
+        load("own")
 
 
 def test_a_link_within_the_folder_is_followed(raw: Path) -> None:
@@ -148,7 +235,7 @@ def change_folders(complaint: str, change: Callable[[Path], object]) -> None:
 
 
 WRONG["nothing"] = (lambda _: None, "own.npz does not exist: expected an .npz")
-WRONG["no layout"] = (lambda s: (s / "a").mkdir(parents=True), "own is not a dataset: expected an")
+WRONG["no layout"] = (lambda s: s.mkdir(), "own is not a dataset: expected an")
 WRONG["a file"] = (lambda s: s.with_name("own").touch(), "own is not a dataset: expected an .npz")
 change_npz("it holds x_train): expected an .npz with x_train and y_train", y_train=None,
            x_test=None, y_test=None)  # fmt: skip
@@ -187,58 +274,62 @@ change_idx("its header says 1,200 bytes for [40, 6, 5], but it has 1,199)",
            "train-images-idx3", gzip.compress(idx(IMAGES)[:-1]))  # fmt: skip
 change_idx("its header says 1,200 bytes for [40, 6, 5], but it has more)",
            "train-images-idx3", gzip.compress(idx(IMAGES) + bytes(10**8)))  # fmt: skip
-change_folders("train/e is empty: expected the class's PNG", lambda s: (s / "train/e").mkdir())
+change_folders("train/e has no pictures: expected those of a", lambda s: (s / "train/e").mkdir())
 change_folders("own: d has only training or only", lambda s: shutil.rmtree(s / "test/d"))
-change_folders("own/valid is not used: expected only", lambda s: (s / "valid").mkdir())
-change_folders("train/x is not a folder: expected one", lambda s: (s / "train/x").touch())
-change_folders("own/train is not a folder: expected one", lambda s: replace_by_file(s / "train"))
-change_folders("own/test is not a folder: expected one", lambda s: replace_by_file(s / "test"))
-change_folders("train/a/x.jpg is not a PNG file", lambda s: (s / "train/a/x.jpg").touch())
-change_folders("train/a/x.png is not a PNG file", lambda s: (s / "train/a/x.png").mkdir())
-change_folders("train/a/x.png cannot be read (cann", lambda s: (s / "train/a/x.png").touch())
-
-
-def replace_by_file(folder: Path) -> None:
-    shutil.rmtree(folder)
-    folder.touch()
-
-
-def claim_size(png: Path, pixels: int) -> None:
-    header = b"IHDR" + struct.pack(">II", pixels, pixels) + b"\x08\x00\x00\x00\x00"
-    content = png.read_bytes()
-    png.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
-
-
+change_folders("own/extra is not used: expected only", lambda s: (s / "extra").mkdir())
+change_folders("own/valid is not used: expected only", lambda s: make(s / "val", s / "valid"))
+change_folders("own/val has no folders: expected one folder", lambda s: (s / "val").mkdir())
+change_folders("own has only the class test: expected two", lambda s: shutil.rmtree(s / "train"))
 change_folders(
-    "train/a/00.png cannot be read (image file is truncated",
+    "train/a/x.jpg cannot be used: it cannot be read as a picture (not a recognised image format)",
+    lambda s: (s / "train/a/x.jpg").touch(),
+)
+change_folders(
+    "train/a/00.png cannot be used: it cannot be read as a picture (image file is truncated",
     lambda s: (s / "train/a/00.png").write_bytes((s / "train/a/00.png").read_bytes()[:60]),
 )
 change_folders(
-    "train/b/x.png has 6 x 5 pixels, grey: expected 5 x 6 pixels, grey, as in",
-    lambda s: Image.new("L", (6, 5)).save(s / "train/b/x.png"),
+    "expected PNG, JPEG, BMP, TIFF, WEBP, GIF; repair or remove it, or set prepare.skip_unreadable",
+    lambda s: (s / "train/a/x.jpg").touch(),
 )
 change_folders(
-    "train/b/x.png has 5 x 6 pixels, RGB: expected 5 x 6 pixels, grey, as in",
-    lambda s: Image.new("RGB", (5, 6)).save(s / "train/b/x.png"),
+    "own has pictures of different sizes, from 6 x 5 to 9 x 6 pixels: set prepare.image_size in",
+    lambda s: draw(s / "train/b/x.jpg", size=(6, 9)),
 )
 change_folders(
-    "train/b/x.png cannot be read (its mode is RGBA): expected a PNG picture, 8-bit grey or RGB",
-    lambda s: Image.new("RGBA", (5, 6)).save(s / "train/b/x.png"),
-)
-change_folders(
-    "own/train needs 3,600,000,000,000 bytes of disk space, but only",
+    "train/a/00.png cannot be used: it has 100000 x 100000 pixels: expected at most 100,000,000",
     lambda s: claim_size(s / "train/a/00.png", 100_000),
 )
 change_folders(
     "links outside data/raw: expected files inside it", lambda s: link(s / "train/a/x.png")
 )
 change_folders("train/e links outside data/raw", lambda s: link(s / "train/e"))
+change_folders(
+    "train/a/x links to a folder that it is in: remove it",
+    lambda s: (s / "train/a/x").symlink_to("../..", target_is_directory=True),
+)
 change_folders("holds 'x\\n.png': expected printable", lambda s: (s / "train/a/x\n.png").touch())
 if sys.platform == "linux":  # elsewhere no file can have such a name
     change_folders(
         "holds '\\udcff': expected printable names; rename it",
         lambda s: (s / "train/\udcff").mkdir(),
     )
+
+
+def make(*folders: Path) -> None:
+    for folder in folders:
+        folder.mkdir()
+
+
+def draw(path: Path, mode: str = "L", size: tuple[int, int] = (5, 6)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size).save(path)
+
+
+def claim_size(png: Path, pixels: int) -> None:
+    header = b"IHDR" + struct.pack(">II", pixels, pixels) + b"\x08\x00\x00\x00\x00"
+    content = png.read_bytes()
+    png.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
 
 
 def link(path: Path) -> None:
@@ -321,9 +412,9 @@ def test_prepare_splits_off_a_test_set_and_says_what_it_found(raw: Path) -> None
     prepare.main()
     header, *rows = Path("metrics/data.csv").read_text().splitlines()
     assert header.split(",")[:5] == ["label", "class", "train", "validation", "test"]
-    assert [row.rsplit(",", 4)[0] for row in rows] == [f"{i},{i},7,1,2" for i in range(4)]
+    assert [row.rsplit(",", 4)[0] for row in rows] == [f"{i},{i},4,3,3" for i in range(4)]
     first = np.asarray(read_arrays(Path("data/prepared/test.npz")).images)
-    assert first.shape == (8, 6, 5, 1)
+    assert first.shape == (12, 6, 5, 1)
     Path("params.yaml").write_text(text.replace("seed: 42", "seed: 43", 1))
     prepare.main()
     other = read_arrays(Path("data/prepared/test.npz"))

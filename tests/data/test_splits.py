@@ -1,21 +1,30 @@
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from mnist_cnn.data.arrays import DIGITS
 from mnist_cnn.data.mnist import Dataset
-from mnist_cnn.data.splits import hold_out, normalize, split_dataset, stratified_sample
+from mnist_cnn.data.splits import hold_out, normalize, split_dataset
 from mnist_cnn.errors import InputError
 from tests.helpers import PARAMS
 
 LABELS = np.repeat(np.arange(10, dtype=np.uint8), 50)
 
 
-def test_each_class_gives_the_same_share() -> None:
-    drawn = stratified_sample(LABELS, share=0.1, seed=1)
-    assert np.bincount(LABELS[drawn]).tolist() == [5] * 10
+def draw(share: float, minimum: int, seed: int) -> npt.NDArray[np.bool_]:
+    changed = {"validation_split": share, "minimum_per_class": minimum, "seed": seed}
+    params = PARAMS.prepare.model_copy(update=changed)
+    return hold_out(LABELS, DIGITS, params, "validation_split")
+
+
+@pytest.mark.parametrize(("share", "minimum", "count"), [(0.1, 3, 5), (0.1, 8, 8), (0.001, 1, 1)])
+def test_each_class_gives_its_share_or_the_minimum(share: float, minimum: int, count: int) -> None:
+    drawn = draw(share, minimum, seed=1)
+    assert np.bincount(LABELS[drawn]).tolist() == [count] * 10
 
 
 def test_the_seed_decides_which_images_are_drawn() -> None:
-    first, again, other = (stratified_sample(LABELS, 0.1, seed) for seed in (1, 1, 2))
+    first, again, other = (draw(0.1, 1, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
@@ -27,16 +36,14 @@ def test_normalize_maps_bytes_to_fractions() -> None:
     np.testing.assert_allclose(images.ravel(), [0, 0.2, 0.4, 1], rtol=1e-7)
 
 
-def test_a_class_that_is_held_out_whole_or_not_at_all_is_named() -> None:
+def test_a_class_with_too_few_images_is_named() -> None:
     names = np.array(["ape", "cow"])
-    params = PARAMS.prepare.model_copy(update={"validation_split": 0.1})
     with pytest.raises(
         InputError,
-        match=r"prepare.validation_split is 0.1 and holds out 0 of the 4 images of class cow: exp",
+        match=r"class cow has 3 images to train on, of which prepare.validation_split and prepare.m"
+        r"inimum_per_class in params.yaml hold out 3: expected fewer; add images, remove the class",
     ):
-        hold_out(np.repeat([0, 1], [50, 4]), names, params, "validation_split")
-    with pytest.raises(InputError, match="holds out 0 of the 0 images of class cow"):
-        hold_out(np.zeros(50, np.int64), names, params, "validation_split")
+        hold_out(np.repeat([0, 1], [50, 3]), names, PARAMS.prepare, "validation_split")
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from mnist_cnn.data.pictures import File
 from mnist_cnn.errors import InputError
-from mnist_cnn.reading.pictures import File, read_picture
+from mnist_cnn.reading.pictures import read_picture
 from tests.reading.helpers import SEVEN, drawing, encoded
 
 
