@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 
-from mnist_cnn.errors import InputError, describe_exception
+from mnist_cnn.errors import InputError, describe_exception, warn
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 PARAMS_PATH = Path("params.yaml")
+MANY_WEIGHTS = 5_000_000
+EXPORT_BYTES = 200  # of memory per weight; measured for images of 224 x 224 pixels
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1, le=65536)]
@@ -76,6 +78,8 @@ class ModelParams(Section):
     """one entry per convolution, from input to output"""
     batch_normalization: bool
     """normalise the outputs of each pooling and of the hidden dense layer, before the ReLU"""
+    global_average_pooling: bool
+    """average each channel instead of flattening them; needs far fewer weights for large images"""
     dropout: Share
     """fraction of the flattened features to drop in training, rounded to 1/256"""
     dense_units: Units
@@ -86,9 +90,11 @@ class TrainParams(Section):
     seed: Seed
     """random seed for initialisation, data order, dropout and augmentation"""
     epochs: Count
-    """passes over the training images"""
+    """number of times that the network is validated and saved"""
+    steps_per_epoch: Annotated[int, Field(ge=1, le=2**20)] | None
+    """steps from one validation to the next, over as many passes as it takes; one pass, if null"""
     batch_size: Count
-    """images per step; an incomplete last batch is dropped"""
+    """images per step; an incomplete last batch of a pass is dropped"""
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     """Adam's peak learning rate"""
     final_learning_rate: Annotated[float, Field(ge=0, le=1)]
@@ -105,6 +111,10 @@ class TrainParams(Section):
     """augmentation: maximum random shift of a row, as a fraction of its distance to the centre"""
     translation: Annotated[float, Field(ge=0, le=1024)]
     """augmentation: maximum random shift in pixels, horizontally and vertically"""
+    horizontal_flip: bool
+    """augmentation: mirror half of the images, left to right"""
+    class_weight: Literal["balanced"] | None
+    """let all classes weigh the same in the training loss; all images do, if null"""
     shards: Annotated[int, Field(ge=1, le=256)]
     """number of equal parts of a batch that are computed in parallel, one per core"""
 
@@ -179,7 +189,7 @@ def _describe_error(error: "ErrorDetails") -> str:
 
 def check_image_size(params: Params, height: int, width: int) -> None:
     """Check that images of `height` x `width` pixels are large enough for the augmentation and for
-    each convolution and pooling.
+    each convolution and pooling. Warn if the hidden dense layer gets MANY_WEIGHTS.
 
     Raises:
         InputError: a shift could move the whole image out of view, or a kernel or pooling window is
@@ -200,3 +210,13 @@ def check_image_size(params: Params, height: int, width: int) -> None:
                 )
             step = (convolution.strides or 1) if name == "kernel_size" else size
             height, width = (height - size) // step + 1, (width - size) // step + 1
+    if params.model.global_average_pooling:
+        height = width = 1
+    features = params.model.convolutions[-1].filters * height * width
+    weights = features * params.model.dense_units
+    if weights >= MANY_WEIGHTS:
+        warn(
+            f"the hidden dense layer gets {features:,} values, so it has {weights:,} weights; "
+            f"export will take {weights * EXPORT_BYTES / 1e9:.1f} GB of memory, training a quarter "
+            "of that; for fewer, set model.global_average_pooling, or use more strides or poolings"
+        )

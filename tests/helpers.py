@@ -32,12 +32,14 @@ model:
       strides: 1
       pool_size: 2
   batch_normalization: false
+  global_average_pooling: false
   dropout: 0.2
   dense_units: 128
 
 train:
   seed: 42
   epochs: 3
+  steps_per_epoch: null
   batch_size: 128
   learning_rate: 0.012
   final_learning_rate: 0.0
@@ -47,6 +49,8 @@ train:
   zoom: 0.0
   shear: 0.0
   translation: 1.0
+  horizontal_flip: false
+  class_weight: null
   shards: 2
 
 evaluate:
@@ -68,6 +72,7 @@ EVERY_BLOCK = ModelParams(
         ConvolutionParams(filters=8, kernel_size=3, pool_size=2),
     ],
     batch_normalization=True,
+    global_average_pooling=False,
     dropout=0.1,
     dense_units=16,
 )

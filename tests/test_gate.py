@@ -174,6 +174,7 @@ def trained() -> dict[str, gate.Results]:
             ConvolutionParams(filters=16, kernel_size=3, pool_size=2),
         ],
         batch_normalization=True,
+        global_average_pooling=False,
         dropout=0.0,
         dense_units=64,
     )

@@ -75,10 +75,12 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
 
 def test_each_wrong_value_has_a_line(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
-        load_changed(tmp_path, "epochs: 3\n  batch_size: 128", "epochs: 0\n  batch_size: 0")
+        load_changed(
+            tmp_path, "batch_size: 128\n  learning_rate: 0.012", "batch_size: 0\n  learning_rate: 0"
+        )
     assert [line.split()[1] for line in str(error.value).splitlines()] == [
-        "train.epochs",
         "train.batch_size",
+        "train.learning_rate",
     ]
 
 
@@ -111,6 +113,20 @@ def test_a_network_that_leaves_no_pixels_is_refused(
 def test_a_network_that_uses_the_last_pixel_fits() -> None:
     layer = ConvolutionParams(filters=1, kernel_size=3, pool_size=26)
     check_image_size(with_convolutions([layer]), 28, 28)
+
+
+def test_a_huge_dense_layer_is_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    check_image_size(PARAMS, 28, 28)
+    assert capsys.readouterr().err == ""
+    check_image_size(PARAMS, 224, 224)
+    assert capsys.readouterr().err == (
+        "warning: the hidden dense layer gets 394,272 values, so it has 50,466,816 weights; export "
+        "will take 10.1 GB of memory, training a quarter of that; for fewer, set "
+        "model.global_average_pooling, or use more strides or poolings\n"
+    )
+    averaging = PARAMS.model.model_copy(update={"global_average_pooling": True})
+    check_image_size(PARAMS.model_copy(update={"model": averaging}), 224, 224)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_shift_that_leaves_nothing_is_refused() -> None:

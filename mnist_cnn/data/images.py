@@ -76,6 +76,11 @@ class StoredArray:
         return self[:].astype(dtype or self.dtype, copy=False)
 
 
+def prediction_batch_size(image_shape: tuple[int, ...]) -> int:
+    """Return how many images of a shape to predict at once: fewer large ones, to save memory."""
+    return max(1, min(1000, 2_000_000 // math.prod(image_shape)))
+
+
 def iterate_chunks(images: Images, indices: npt.NDArray[np.integer]) -> Iterator[npt.NDArray[Any]]:
     """Yield the images at `indices`, in that order, in chunks of CHUNK_BYTES or one image."""
     image_bytes = math.prod(images.shape[1:]) * images.dtype.itemsize

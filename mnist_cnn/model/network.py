@@ -6,13 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from mnist_cnn.data.images import Images
+from mnist_cnn.data.images import Images, prediction_batch_size
 from mnist_cnn.model.backend import keras, tf
 from mnist_cnn.params import ModelParams
 
 layers = keras.layers
-
-PREDICTION_BATCH_SIZE = 1000
 
 
 def build_network(
@@ -38,7 +36,10 @@ def build_network(
             stack.append(layers.Conv2D(*shape, activation="relu"))
             if convolution.pool_size:
                 stack.append(layers.MaxPooling2D(convolution.pool_size))
-    stack += [layers.Flatten(), layers.Dropout(params.dropout)]
+    stack.append(
+        layers.GlobalAveragePooling2D() if params.global_average_pooling else layers.Flatten()
+    )
+    stack.append(layers.Dropout(params.dropout))
     if params.batch_normalization:
         stack += [layers.Dense(params.dense_units, use_bias=False), *_normalized_relu()]
     else:
@@ -54,13 +55,14 @@ def _normalized_relu() -> list[keras.Layer]:
 
 def predict_proba(network: keras.Sequential, images: Images) -> npt.NDArray[np.float32]:
     """Map images float32 [N, H, W, C] in [0, 1] to probabilities float32 [N, classes]."""
+    size = prediction_batch_size(images.shape[1:])
 
     def predict_batch(start: int) -> npt.NDArray[np.float32]:
-        batch = images[start : start + PREDICTION_BATCH_SIZE]
+        batch = images[start : start + size]
         return _call_network(network, batch).numpy()  # type: ignore[no-any-return]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        starts = range(0, len(images), PREDICTION_BATCH_SIZE)
+        starts = range(0, len(images), size)
         return np.concatenate(list(pool.map(predict_batch, starts)))
 
 

@@ -9,12 +9,20 @@ from mnist_cnn.params import TrainParams
 
 
 def augment(images: tf.Tensor, params: TrainParams, seed: tf.Tensor) -> tf.Tensor:
-    """Randomly rotate, zoom, shear and shift each image of a batch float32 [N, H, W, C] about its
-    centre. The amounts are uniform within plus and minus the four parameters.
-
-    Values between pixels are interpolated linearly; pixels from outside the image are 0. The
-    amounts depend only on `seed`, int32 [2].
+    """Randomly mirror, rotate, zoom, shear and shift each image of a batch float32 [N, H, W, C]
+    about its centre, as far as the parameters say. The amounts depend only on `seed`, int32 [2].
     """
+    if params.horizontal_flip:
+        draws = tf.random.stateless_uniform((images.shape[0], 1, 1, 1), tf.random.fold_in(seed, 0))
+        images = tf.where(draws < 0.5, tf.reverse(images, axis=[2]), images)
+    if params.rotation or params.zoom or params.shear or params.translation:
+        images = _transform(images, params, seed)
+    return images
+
+
+def _transform(images: tf.Tensor, params: TrainParams, seed: tf.Tensor) -> tf.Tensor:
+    """The amounts are uniform within plus and minus the four parameters. Values between pixels are
+    interpolated linearly; pixels from outside the image are 0."""
     count, height, width = images.shape[:3]
     zoom, shift = params.zoom, params.translation
     limits = np.radians(params.rotation), params.shear, zoom, zoom, shift, shift

@@ -1,12 +1,19 @@
 """Calibrate a trained network's probabilities."""
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+from scipy.stats import chi2_contingency
+from scipy.stats.contingency import crosstab
 
 from mnist_cnn.data.arrays import Arrays
+from mnist_cnn.errors import InputError
 from mnist_cnn.model.backend import keras
 from mnist_cnn.model.network import predict_proba
+from mnist_cnn.params import PARAMS_PATH
+
+CHANCE = 0.05  # p-value
 
 
 def calibrate(network: keras.Sequential, validation: Arrays) -> float:
@@ -16,8 +23,12 @@ def calibrate(network: keras.Sequential, validation: Arrays) -> float:
     The temperature, from 0.1 to 10, minimises the cross-entropy on `validation` (Guo et al. 2017,
     https://arxiv.org/abs/1706.04599). The predicted classes stay the same. The weights of the last
     layer are divided, so the network needs no extra layer.
+
+    Raises:
+        InputError: the network's answers are no better than chance.
     """
     probabilities = predict_proba(network, validation.images)
+    _check_answers(validation.labels, probabilities.argmax(axis=1))
     scores = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny), dtype=np.float64)
 
     def loss(temperature: float) -> float:
@@ -29,3 +40,16 @@ def calibrate(network: keras.Sequential, validation: Arrays) -> float:
     output = network.layers[-1]
     output.set_weights([weights / temperature for weights in output.get_weights()])
     return temperature
+
+
+def _check_answers(labels: npt.NDArray[np.int64], answers: npt.NDArray[np.int64]) -> None:
+    """Check with Pearson's chi-squared test that the answers depend on the labels. A network that
+    learned nothing often gives all images the same answer."""
+    if chi2_contingency(crosstab(labels, answers).count).pvalue < CHANCE:
+        return
+    correct = (labels == answers).mean()
+    raise InputError(
+        f"the network learned nothing: it classifies {correct:.1%} of the validation images "
+        f"correctly, but not better than chance; lower train.learning_rate in {PARAMS_PATH}, train "
+        "longer, or check that the labels fit the images"
+    )

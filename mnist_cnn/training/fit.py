@@ -1,5 +1,6 @@
 """Fit the network: image order, learning rate and epochs."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from mnist_cnn.training.checkpoint import Checkpoint
 from mnist_cnn.training.distribution import broadcast_from_chief, local_replicas
 from mnist_cnn.training.steps import RunSteps, TrainingStep
 
-STEPS_PER_CALL = 50
+STEPS_PER_CALL, CALL_BYTES = 50, 10**8  # whichever is less
 
 # Adam divides each step by the recent size of the gradients. In a short run they shrink quickly,
 # but Keras' default of 0.999 remembers large ones for 1,000 steps, which is too long.
@@ -55,18 +56,20 @@ def fit(
     strategy = strategy or tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     _check_batch_size(params, len(train.labels), replicas)
-    steps = len(train.labels) // params.batch_size
+    steps = params.steps_per_epoch or len(train.labels) // params.batch_size
     schedule = learning_rate_schedule(params, steps * params.epochs)
     optimizer = keras.optimizers.Adam(schedule, beta_2=BETA_2)
     optimizer.build(network.trainable_variables)
     local = local_replicas(strategy)
-    run_steps = TrainingStep(network, optimizer, params, strategy, local).compile()
+    run_steps = TrainingStep(
+        network, optimizer, params, strategy, local, _class_weights(params, train)
+    ).compile()
     variables = [*network.variables, *optimizer.variables]
     history = checkpoint.restore(variables) if checkpoint else []
     broadcast_from_chief(strategy, variables)
     for epoch in range(int(optimizer.iterations) // steps, params.epochs):
-        order = _shuffle(len(train.labels), params.seed, epoch)
-        batches = order[: steps * params.batch_size].reshape(steps, replicas, -1)
+        order = _image_order(len(train.labels), params, epoch * steps, steps)
+        batches = order.reshape(steps, replicas, -1)
         disable = None if 0 in local else True  # only the chief shows a progress bar
         with tqdm(total=steps, desc=f"epoch {epoch + 1}", leave=False, disable=disable) as bar:
             results = _run_epoch(run_steps, train, batches[:, local], params.batch_size, bar)
@@ -115,10 +118,27 @@ def _check_batch_size(params: TrainParams, images: int, replicas: int) -> None:
         )
 
 
-def _shuffle(images: int, seed: int, epoch: int) -> npt.NDArray[np.int32]:
-    """Return the image indices in the order of the given epoch."""
-    order = tf.random.experimental.stateless_shuffle(tf.range(images), seed=(seed, epoch))
-    return order.numpy()  # type: ignore[no-any-return]
+def _class_weights(params: TrainParams, train: Arrays) -> npt.NDArray[np.float32] | None:
+    """Return weights that make all classes count alike (King and Zeng 2001,
+    https://doi.org/10.1093/oxfordjournals.pan.a004868), if `class_weight` asks for them."""
+    if params.class_weight is None:
+        return None
+    counts = np.bincount(train.labels, minlength=len(train.classes))
+    return (len(train.labels) / (len(counts) * counts)).astype(np.float32)
+
+
+def _image_order(images: int, params: TrainParams, first: int, steps: int) -> npt.NDArray[np.int32]:
+    """Return the indices of the images of `steps` steps from step `first` on: int32 [steps *
+    batch_size]. Each pass over the images has another order."""
+    per_pass = images // params.batch_size
+    passes = range(first // per_pass, (first + steps - 1) // per_pass + 1)
+    orders = [
+        tf.random.experimental.stateless_shuffle(tf.range(images), seed=(params.seed, number))
+        for number in passes
+    ]
+    indices = np.concatenate([order[: per_pass * params.batch_size] for order in orders])
+    start = (first % per_pass) * params.batch_size
+    return indices[start : start + steps * params.batch_size]
 
 
 def _run_epoch(
@@ -131,8 +151,10 @@ def _run_epoch(
     """Train on batches of images, given as indices [steps, replicas, n] for this process's
     replicas. The results cover all replicas: `batch_size` images per step."""
     loss, correct = 0.0, 0
-    for first in range(0, len(batches), STEPS_PER_CALL):
-        numbers = batches[first : first + STEPS_PER_CALL]
+    image_bytes = math.prod(train.images.shape[1:]) * train.images.dtype.itemsize
+    steps = min(STEPS_PER_CALL, max(1, CALL_BYTES // (batches[0].size * image_bytes)))
+    for first in range(0, len(batches), steps):
+        numbers = batches[first : first + steps]
         loss_sum, correct_sum = run_steps(train.images[numbers], train.labels[numbers])
         loss += float(loss_sum)
         correct += int(correct_sum)

@@ -20,7 +20,8 @@ class TrainingStep:
     """A step of `optimizer` on a batch.
 
     The batch is divided among the replicas (workers or GPUs), and each replica's part into shards.
-    `local_replicas` are the numbers of this process's replicas.
+    `local_replicas` are the numbers of this process's replicas. `class_weights`, float32 [classes],
+    multiply the loss of each class.
     """
 
     network: keras.Sequential
@@ -28,6 +29,7 @@ class TrainingStep:
     params: TrainParams
     strategy: tf.distribute.Strategy
     local_replicas: list[int]
+    class_weights: npt.NDArray[np.float32] | None
 
     def compile(self) -> RunSteps:
         """Return a function that takes one step per batch. It maps images float32 [steps, local
@@ -75,18 +77,19 @@ class TrainingStep:
         return sums, loss, correct
 
     def _shard_results(self, images: tf.Tensor, labels: tf.Tensor, shard: tf.Tensor) -> Results:
-        """Compute a shard's gradients, mean loss and number of correct answers. The loss uses the
-        labels without smoothing. The number of the shard, counted from the first training step,
-        seeds its augmentation and dropout."""
+        """Compute a shard's gradients, mean loss and number of correct answers. That loss uses the
+        labels without smoothing or weights. The number of the shard, counted from the first
+        training step, seeds its augmentation and dropout."""
         params = self.params
-        if params.rotation or params.zoom or params.shear or params.translation:
-            images = augment(images, params, tf.stack([params.seed, 2 * shard]))
+        images = augment(images, params, tf.stack([params.seed, 2 * shard]))
         with tf.GradientTape() as tape:
             probabilities = self._forward(images, tf.stack([params.seed, 2 * shard + 1]))
             one_hot = tf.one_hot(labels, self.network.output_shape[1])
             losses = keras.losses.categorical_crossentropy(
                 one_hot, probabilities, label_smoothing=params.label_smoothing
             )
+            if self.class_weights is not None:
+                losses *= tf.gather(self.class_weights, labels)
             # Keras' own mean, `keras.losses.CategoricalCrossentropy`, would also divide by the
             # number of workers.
             smoothed_loss = tf.reduce_mean(losses)

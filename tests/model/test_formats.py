@@ -3,7 +3,6 @@
 import math
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -153,46 +152,6 @@ def test_the_stage_writes_all_formats_and_their_checksums(workspace: Path, facto
     files = [Path("models", name) for name in ("model.onnx", "model.tflite", "model_int8.tflite")]
     expected = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
     assert Path("models", CHECKSUMS).read_text() == expected
-
-
-def dead(weights: list[Weights]) -> list[Weights]:
-    """Keep the first ReLU from ever firing, as a high learning rate can."""
-    return [weights[0], weights[1] - 1000, *weights[2:]]
-
-
-def zero(weights: list[Weights]) -> list[Weights]:
-    return [0 * each for each in weights]
-
-
-def not_finite(weights: list[Weights]) -> list[Weights]:
-    return [*weights[:-1], weights[-1] * np.nan]
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        (dead, "learned nothing and gives all images the same probabilities"),
-        (zero, "learned nothing and gives all images the same probabilities"),
-        (not_finite, "gives probabilities that are not finite numbers"),
-    ],
-)
-def test_a_network_that_learned_nothing_is_refused_in_one_line(
-    workspace: Path,
-    capsys: pytest.CaptureFixture[str],
-    change: Callable[[list[Weights]], list[Weights]],
-    problem: str,
-) -> None:
-    network = random_network(PARAMS.model)
-    network.set_weights(change(network.get_weights()))
-    (workspace / "models").mkdir()
-    FORMATS["keras"].write(network, FORMATS["keras"].path, SAMPLES)
-    with pytest.raises(SystemExit):
-        main()
-    assert capsys.readouterr().err == (
-        f"error: models/model.keras {problem}: expected probabilities that depend on the image; "
-        "lower train.learning_rate in params.yaml\n"
-    )
-    assert list(Path("models").iterdir()) == [FORMATS["keras"].path]
 
 
 @pytest.mark.parametrize(

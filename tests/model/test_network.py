@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from mnist_cnn.data.arrays import Arrays
+from mnist_cnn.data.images import prediction_batch_size
 from mnist_cnn.errors import InputError
 from mnist_cnn.model.backend import keras
 from mnist_cnn.model.formats.keras import load_network, write
-from mnist_cnn.model.network import PREDICTION_BATCH_SIZE, build_network, predict_proba
+from mnist_cnn.model.network import build_network, predict_proba
 from tests.helpers import EVERY_BLOCK, PARAMS
 
 DEFAULT = PARAMS.model
@@ -53,9 +54,25 @@ def test_blocks_with_batch_normalization() -> None:
     assert before_pooling.activation.__name__ == "linear"
 
 
+def test_global_average_pooling_needs_fewer_weights() -> None:
+    averaging = DEFAULT.model_copy(update={"global_average_pooling": True})
+    network = build_network(averaging, (28, 28, 1), 10)
+    assert [type(layer).__name__ for layer in network.layers[1:3]] == [
+        "MaxPooling2D",
+        "GlobalAveragePooling2D",
+    ]
+    assert network.count_params() == 320 + 33 * 128 + 129 * 10
+
+
+def test_large_images_are_predicted_in_small_batches() -> None:
+    assert prediction_batch_size((28, 28, 1)) == 1000
+    assert prediction_batch_size((224, 224, 3)) == 13
+    assert prediction_batch_size((5000, 5000, 3)) == 1
+
+
 def test_predictions_are_probabilities_in_any_number_of_batches(arrays: Arrays) -> None:
     network = build_network(DEFAULT, (28, 28, 1), 10)
-    count = 2 * PREDICTION_BATCH_SIZE + 1
+    count = 2 * prediction_batch_size((28, 28, 1)) + 1
     images = np.resize(arrays.images, (count, 28, 28, 1))
     probabilities = predict_proba(network, images)
     assert probabilities.shape == (count, 10)

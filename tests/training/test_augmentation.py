@@ -36,6 +36,14 @@ def test_each_amount_changes_the_image_and_zero_does_not(amount: str, arrays: Ar
     assert np.abs(augmented(images, (1, 2), **{amount: 0.5}) - images).max() > 0.01
 
 
+def test_half_of_the_images_are_mirrored() -> None:
+    original = one_dot(2, 7)
+    images = augmented(original, horizontal_flip=True).numpy()
+    mirrored = (images == original.numpy()[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert 70 < mirrored.sum() < 130
+    np.testing.assert_array_equal(images[~mirrored], original.numpy()[~mirrored])
+
+
 def test_images_are_shifted_within_bounds() -> None:
     rows, columns = centre_of_mass(augmented(one_dot(4, 4), translation=2))
     for shifts in (rows, columns):

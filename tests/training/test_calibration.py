@@ -1,11 +1,44 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from mnist_cnn.data.arrays import Arrays
+from mnist_cnn.errors import InputError
 from mnist_cnn.model.backend import set_seed
 from mnist_cnn.model.network import build_network, predict_proba
 from mnist_cnn.training.calibration import calibrate
 from tests.helpers import PARAMS
+
+Weights = npt.NDArray[Any]
+
+
+def dead(weights: list[Weights]) -> list[Weights]:
+    """Keep the first ReLU from ever firing, as a high learning rate can."""
+    return [weights[0], weights[1] - 1000, *weights[2:]]
+
+
+def random(weights: list[Weights]) -> list[Weights]:
+    return weights
+
+
+def not_finite(weights: list[Weights]) -> list[Weights]:
+    return [*weights[:-1], weights[-1] * np.nan]
+
+
+@pytest.mark.parametrize("change", [dead, random, not_finite])
+def test_a_network_that_learned_nothing_is_refused(
+    arrays: Arrays, change: Callable[[list[Weights]], list[Weights]]
+) -> None:
+    set_seed(0)
+    network = build_network(PARAMS.model, (28, 28, 1), 10)
+    network.set_weights(change(network.get_weights()))
+    with pytest.raises(
+        InputError, match=r"learned nothing: it classifies \d+.0% .* lower train.learning_rate in p"
+    ):
+        calibrate(network, arrays)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 3.0])

@@ -69,6 +69,33 @@ def test_the_seed_decides_the_bytes_and_the_order_of_the_images(
         assert sorted(order) == list(range(20))
 
 
+def test_an_epoch_may_have_any_number_of_steps(arrays: Arrays) -> None:
+    images = RecordedImages(np.asarray(arrays.images))
+    params = train_params(steps_per_epoch=7, epochs=3)  # 5 steps are one pass
+    epochs = list(fit(new_network(), Arrays(images, arrays.labels), arrays, params))
+    assert len(epochs) == 3
+    assert len(images.order) == 3 * 7 * 4
+    passes = [images.order[start : start + 20] for start in range(0, 80, 20)]
+    assert [sorted(order) for order in passes] == [list(range(20))] * 4
+    assert len(set(map(tuple, passes))) == 4
+
+
+def test_balanced_classes_weigh_the_same(arrays: Arrays) -> None:
+    """Nothing tells these images apart, so the network learns how much each class weighs."""
+    labels = np.repeat([0, 1], [15, 5])
+    train = Arrays(np.zeros_like(arrays.images), labels, np.array(["many", "few"]))
+    shares = []
+    for class_weight in (None, "balanced"):
+        set_seed(1)
+        network = build_network(PARAMS.model, (28, 28, 1), 2)
+        params = train_params(
+            class_weight=class_weight, epochs=60, batch_size=20, learning_rate=0.05
+        )
+        list(fit(network, train, train, params))
+        shares.append(float(predict_proba(network, train.images)[0, 1]))
+    assert shares == pytest.approx([0.25, 0.5], abs=0.02)
+
+
 def test_fit_learns_and_label_smoothing_lowers_the_confidence(arrays: Arrays) -> None:
     confidence = {}
     for smoothing in (0.0, 0.5):

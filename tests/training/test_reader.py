@@ -16,8 +16,8 @@ def test_the_second_pipeline_writes_the_packaged_network(clone: Path, tmp_path: 
     before = path.read_bytes()
     yaml = YAML()
     params = yaml.load(folder / "reader/params.yaml")
-    params["examples"]["counts"] = dict.fromkeys(params["examples"]["counts"], 30)
-    params["train"] |= {"epochs": 1, "batch_size": 32}
+    params["examples"]["counts"] = dict.fromkeys(params["examples"]["counts"], 60)
+    params["train"] |= {"epochs": 3, "batch_size": 32}
     yaml.dump(params, folder / "reader/params.yaml")
     succeed(folder, "dvc", "repro", "reader/dvc.yaml", PYTHONPATH=str(folder))
     assert path.read_bytes() != before

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_cnn.data.images import Images
+from mnist_cnn.data.images import Images, prediction_batch_size
 from mnist_cnn.errors import (
     INSTALL_PIPELINE,
     InputError,
@@ -28,7 +28,6 @@ FORMATS = {
     "saved_model": Format(Path("models/saved_model"), saved_model.write, saved_model.read),
 }
 CHECKSUMS = "SHA256SUMS"
-BATCH_SIZE = 1000
 
 Interface = tuple[tuple[int, ...], int]  # the shape of an image, and the number of classes
 MNIST: Interface = ((28, 28, 1), 10)
@@ -43,8 +42,8 @@ class Model:
     predict_batch: BatchModel
 
     def __call__(self, images: Images) -> Probabilities:
-        starts = range(0, len(images), BATCH_SIZE)
-        batches = (images[start : start + BATCH_SIZE] for start in starts)
+        size = prediction_batch_size(self.image_shape)
+        batches = (images[start : start + size] for start in range(0, len(images), size))
         return np.concatenate([self.predict_batch(batch) for batch in batches])
 
 
@@ -122,25 +121,6 @@ def _verify_checksum(path: Path) -> None:
                 f"{path} does not match its checksum in {checksums}: recreate both with "
                 "`dvc repro --force export`"
             )
-
-
-def check_network(probabilities: Probabilities) -> None:
-    """Check that a network has learned something, given its probabilities float32 [N, classes] for
-    several images. LiteRT can't load the 8-bit version of a network that hasn't.
-
-    Raises:
-        InputError: a probability isn't finite, or they are the same for all images.
-    """
-    if not np.isfinite(probabilities).all():
-        problem = "gives probabilities that are not finite numbers"
-    elif (probabilities == probabilities[0]).all():
-        problem = "learned nothing and gives all images the same probabilities"
-    else:
-        return
-    raise InputError(
-        f"{FORMATS['keras'].path} {problem}: expected probabilities that depend on the image; "
-        "lower train.learning_rate in params.yaml"
-    )
 
 
 def check_conversion(
