@@ -12,6 +12,7 @@ from mnist_cnn.data.images import Images
 from mnist_cnn.errors import report_errors, suppress_stderr
 from mnist_cnn.files import sha256, write_atomically
 from mnist_cnn.model.formats import CHECKSUMS, FORMATS, check_conversion
+from mnist_cnn.model.formats.base import zipped_metadata
 from mnist_cnn.model.formats.keras import load_network
 
 SAMPLES = 500  # training images that calibrate the 8-bit model
@@ -26,6 +27,7 @@ def main() -> None:
     train = read_arrays(Path("data/prepared/train.npz"))
     validation = read_arrays(Path("data/prepared/validation.npz"))
     network = load_network(FORMATS["keras"].path)
+    metadata = zipped_metadata(FORMATS["keras"].path)
 
     from mnist_cnn.model.network import predict_proba
 
@@ -36,7 +38,7 @@ def main() -> None:
         path, write, _ = FORMATS[name]
         with write_atomically(path) as partial:
             with suppress_stderr():
-                write(network, partial, samples)
+                write(network, partial, samples, metadata)
             check_conversion(name, partial, images, expected, tolerance)
     paths = [FORMATS[name].path for name in TOLERANCES]
     checksums = [f"{sha256(path)}  {path.name}\n" for path in paths if path.is_file()]

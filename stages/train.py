@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from mnist_cnn.data.arrays import read_arrays
+from mnist_cnn.data.arrays import Arrays, read_arrays
 from mnist_cnn.errors import InputError, report_errors
 from mnist_cnn.files import write_atomically, write_csv, write_json
 from mnist_cnn.model.formats import FORMATS, keras
-from mnist_cnn.params import check_image_size, load_params
+from mnist_cnn.model.formats.base import Metadata
+from mnist_cnn.params import PrepareParams, check_image_size, load_params
 from mnist_cnn.training.checkpoint import Checkpoint, stage_key
 from mnist_cnn.training.cluster import read_cluster, worker_folder
 
@@ -56,9 +57,23 @@ def main() -> None:
             write_csv(pd.DataFrame(history), folder / CURVES)  # so plots can follow the training
         temperature = calibrate(network, validation)
         write_json({"temperature": temperature}, folder / CALIBRATION)
+        metadata = describe_images(params.prepare, train, temperature)
         with write_atomically(folder / FORMATS["keras"].path) as partial:
-            keras.write(network, partial)
+            keras.write(network, partial, metadata=metadata)
         checkpoint.path.unlink(missing_ok=True)
+
+
+def describe_images(params: PrepareParams, train: Arrays, temperature: float) -> Metadata:
+    height, width, channels = train.images.shape[1:]
+    is_mnist = params.source == "mnist" and (height, width, channels) == (28, 28, 1)
+    return Metadata(
+        classes=train.classes.tolist(),
+        input="digit" if is_mnist else "picture",
+        resizing=params.resizing,
+        image_size=[height, width],
+        color_mode="grayscale" if channels == 1 else "rgb",
+        temperature=temperature,
+    )
 
 
 if __name__ == "__main__":

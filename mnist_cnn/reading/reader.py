@@ -88,12 +88,13 @@ class Mark(NamedTuple):
 
 
 def load_reader(path: Path) -> Model:
-    """Load the reader's network, or one that knows only MNIST's digits.
+    """Load the reader's network, one that knows only MNIST's digits, or one for other pictures
+    whose metadata names its classes.
 
     Raises:
         InputError: see `load_model`.
     """
-    return load_model(path, READER_INTERFACE, MNIST)
+    return load_model(path, READER_INTERFACE, MNIST, described=True)
 
 
 def read_digits(model: Model, file: File, multiple: bool = False) -> Reading:

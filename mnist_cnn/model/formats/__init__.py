@@ -18,7 +18,7 @@ from mnist_cnn.errors import (
 )
 from mnist_cnn.files import sha256
 from mnist_cnn.model.formats import keras, litert, onnx, saved_model
-from mnist_cnn.model.formats.base import BatchModel, Format, ImageBatch, Probabilities
+from mnist_cnn.model.formats.base import BatchModel, Format, ImageBatch, Metadata, Probabilities
 
 FORMATS = {
     "keras": Format(Path("models/model.keras"), keras.write, keras.read),
@@ -28,6 +28,7 @@ FORMATS = {
     "saved_model": Format(Path("models/saved_model"), saved_model.write, saved_model.read),
 }
 CHECKSUMS = "SHA256SUMS"
+NAMED = ", or one from this pipeline, whose file names its classes"
 
 Interface = tuple[tuple[int, ...], int]  # the shape of an image, and the number of classes
 MNIST: Interface = ((28, 28, 1), 10)
@@ -36,10 +37,11 @@ MNIST: Interface = ((28, 28, 1), 10)
 @dataclass(frozen=True)
 class Model:
     """A function from images float32 [N, *image_shape] in [0, 1] to probabilities float32
-    [N, classes]."""
+    [N, classes], and what its file says about the images, if it does."""
 
     image_shape: tuple[int, ...]
     predict_batch: BatchModel
+    metadata: Metadata | None = None
 
     def __call__(self, images: Images) -> Probabilities:
         size = prediction_batch_size(self.image_shape)
@@ -47,9 +49,10 @@ class Model:
         return np.concatenate([self.predict_batch(batch) for batch in batches])
 
 
-def load_model(path: Path, *expected: Interface) -> Model:
+def load_model(path: Path, *expected: Interface, described: bool = False) -> Model:
     """Load a model from a `.keras`, `.onnx` or `.tflite` file or a SavedModel folder. It must have
-    one of the `expected` interfaces; MNIST's, if none is given.
+    one of the `expected` interfaces; MNIST's, if none is given. If `described`, any other will do
+    that the model's metadata describes.
 
     If the file is listed in CHECKSUMS next to it, its checksum is verified first.
 
@@ -73,8 +76,10 @@ def load_model(path: Path, *expected: Interface) -> Model:
     expected = expected or (MNIST,)
     try:
         with suppress_stderr():
-            shape, model = readers[suffix](path)
+            shape, model, metadata = readers[suffix](path)
             classes = {classes for image_shape, classes in expected if image_shape == shape}
+            if described and metadata and _is_image_shape(shape):
+                classes = {len(metadata.classes)}
             if not classes:
                 raise ValueError(f"it takes images {list(shape)}")
             probabilities = model(np.zeros((1, *shape), np.float32))
@@ -94,9 +99,14 @@ def load_model(path: Path, *expected: Interface) -> Model:
         )
         raise InputError(
             f"{path} is not usable ({describe_exception(error)}): expected a model that "
-            f"{interfaces}; recreate it with `dvc repro`, or use another model"
+            f"{interfaces}{NAMED if described else ''}; recreate it with `dvc repro`, or use "
+            "another model"
         ) from error
-    return Model(shape, model)
+    return Model(shape, model, metadata)
+
+
+def _is_image_shape(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[2] in (1, 3) and all(0 < side <= 1024 for side in shape)
 
 
 def _verify_checksum(path: Path) -> None:
@@ -133,7 +143,8 @@ def check_conversion(
         InputError: a probability differs by more than `tolerance`.
     """
     with suppress_stderr():
-        probabilities = Model(*FORMATS[name].read(path))(images)
+        shape, model, _ = FORMATS[name].read(path)
+        probabilities = Model(shape, model)(images)
     difference = float(np.abs(probabilities - expected).max())
     if not difference <= tolerance:  # also catches NaN
         raise InputError(

@@ -7,10 +7,22 @@ from typing import Any
 
 from mnist_cnn.errors import InputError, describe_exception
 from mnist_cnn.files import reproducible_zip_entry
-from mnist_cnn.model.formats.base import BatchModel, ImageBatch, Network
+from mnist_cnn.model.formats.base import (
+    METADATA,
+    BatchModel,
+    ImageBatch,
+    Metadata,
+    Network,
+    zipped_metadata,
+)
 
 
-def write(network: Network, path: Path, _samples: ImageBatch | None = None) -> None:
+def write(
+    network: Network,
+    path: Path,
+    _samples: ImageBatch | None = None,
+    metadata: Metadata | None = None,
+) -> None:
     """Write a `.keras` file whose bytes depend only on the network.
 
     Keras stores the time in `metadata.json` and the zip entries, and memory addresses in
@@ -28,11 +40,13 @@ def write(network: Network, path: Path, _samples: ImageBatch | None = None) -> N
     network.save(path)
     with zipfile.ZipFile(path) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
-    metadata = json.loads(contents["metadata.json"])
-    del metadata["date_saved"]
+    versions = json.loads(contents["metadata.json"])
+    del versions["date_saved"]
     config = json.loads(contents["config.json"], object_hook=number_shared_object)
-    contents["metadata.json"] = json.dumps(metadata).encode()
+    contents["metadata.json"] = json.dumps(versions).encode()
     contents["config.json"] = json.dumps(config).encode()
+    if metadata:
+        contents[METADATA] = metadata.to_json().encode()
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in contents.items():
             archive.writestr(reproducible_zip_entry(name), content)
@@ -65,8 +79,12 @@ def load_network(path: Path) -> Network:
     return network
 
 
-def read(path: Path) -> tuple[tuple[int, ...], BatchModel]:
+def read(path: Path) -> tuple[tuple[int, ...], BatchModel, Metadata | None]:
     from mnist_cnn.model.network import predict_proba
 
     network = load_network(path)
-    return network.input_shape[1:], lambda images: predict_proba(network, images)
+    return (
+        network.input_shape[1:],
+        lambda images: predict_proba(network, images),
+        zipped_metadata(path),
+    )

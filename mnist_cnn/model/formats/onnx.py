@@ -5,10 +5,23 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_cnn.model.formats.base import BatchModel, ImageBatch, Network, Probabilities
+from mnist_cnn.model.formats.base import (
+    METADATA,
+    BatchModel,
+    ImageBatch,
+    Metadata,
+    Network,
+    Probabilities,
+    parse_metadata,
+)
 
 
-def write(network: Network, path: Path, _samples: ImageBatch | None = None) -> None:
+def write(
+    network: Network,
+    path: Path,
+    _samples: ImageBatch | None = None,
+    metadata: Metadata | None = None,
+) -> None:
     """Write an ONNX file: `images` float32 [N, H, W, C] to `probabilities` float32 [N, classes].
 
     tf2onnx names values and the graph's origin with counters that depend on earlier work in the
@@ -39,6 +52,8 @@ def write(network: Network, path: Path, _samples: ImageBatch | None = None) -> N
     graph.initializer.sort(key=lambda weights: weights.name)
     del graph.value_info[:]
     graph.ClearField("doc_string")
+    if metadata:
+        onnx.helper.set_model_props(model, {METADATA: metadata.to_json()})
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -57,7 +72,7 @@ def _with_fixed_flatten(network: Network) -> Network:
     return keras.Sequential([keras.Input(network.input_shape[1:]), *layers])
 
 
-def read(path: Path) -> tuple[tuple[int, ...], BatchModel]:
+def read(path: Path) -> tuple[tuple[int, ...], BatchModel, Metadata | None]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -70,4 +85,5 @@ def read(path: Path) -> tuple[tuple[int, ...], BatchModel]:
         (probabilities,) = session.run(None, {source.name: images})
         return np.asarray(probabilities)
 
-    return tuple(source.shape[1:]), model
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA)
+    return tuple(source.shape[1:]), model, parse_metadata(text) if text else None

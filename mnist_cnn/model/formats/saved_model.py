@@ -4,10 +4,26 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_cnn.model.formats.base import BatchModel, ImageBatch, Network, Probabilities
+from mnist_cnn.model.formats.base import (
+    MAX_METADATA,
+    METADATA,
+    BatchModel,
+    ImageBatch,
+    Metadata,
+    Network,
+    Probabilities,
+    parse_metadata,
+)
+
+EXTRA_ASSETS = "assets.extra"  # where SavedModels keep what TensorFlow doesn't use
 
 
-def write(network: Network, folder: Path, _samples: ImageBatch | None = None) -> None:
+def write(
+    network: Network,
+    folder: Path,
+    _samples: ImageBatch | None = None,
+    metadata: Metadata | None = None,
+) -> None:
     """Write a SavedModel whose signature `serving_default` maps `images` float32 [N, H, W, C] to
     `output_0`, the probabilities float32 [N, classes].
 
@@ -25,9 +41,13 @@ def write(network: Network, folder: Path, _samples: ImageBatch | None = None) ->
         tf.compat.v1.saved_model.simple_save(
             session, str(folder), {"images": images}, {"output_0": probabilities}
         )
+    if metadata:
+        (folder / EXTRA_ASSETS).mkdir()
+        text = metadata.to_json()
+        (folder / EXTRA_ASSETS / METADATA).write_text(text, encoding="utf-8", newline="\n")
 
 
-def read(folder: Path) -> tuple[tuple[int, ...], BatchModel]:
+def read(folder: Path) -> tuple[tuple[int, ...], BatchModel, Metadata | None]:
     from mnist_cnn.model.backend import tf
 
     serve = tf.saved_model.load(folder).signatures["serving_default"]
@@ -37,4 +57,12 @@ def read(folder: Path) -> tuple[tuple[int, ...], BatchModel]:
         (probabilities,) = serve(tf.constant(images)).values()
         return np.asarray(probabilities)
 
-    return tuple(source.shape[1:].as_list()), model
+    return tuple(source.shape[1:].as_list()), model, _read_metadata(folder)
+
+
+def _read_metadata(folder: Path) -> Metadata | None:
+    path = folder / EXTRA_ASSETS / METADATA
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return parse_metadata(file.read(MAX_METADATA + 1))
