@@ -28,7 +28,7 @@ try:
     from tabulate import tabulate
 
     from mnist_cnn.evaluation.significance import mcnemar
-    from mnist_cnn.params import PARAMS_PATH, GateParams, load_params
+    from mnist_cnn.params import PARAMS_PATH, GateParams, LimitParams, load_params
 except ModuleNotFoundError as error:
     print(f"error: mnist-cnn-gate needs {error.name}: {INSTALL_PIPELINE}", file=sys.stderr)
     sys.exit(2)
@@ -45,14 +45,18 @@ OTHER_BASELINE = (
 
 class Results(NamedTuple):
     """The results in the workspace or in a revision: `metrics.json`; the (actual, predicted)
-    classes of each misclassified image, by index; the number of test images; and the MD5 of their
-    file."""
+    classes of each misclassified image, by index; the number of test images by these classes; and
+    the MD5 of the file of test images."""
 
     source: str
     metrics: dict[str, float]
     misclassified: dict[int, tuple[str, str]]
-    images: int
+    matrix: dict[tuple[str, str], int]
     test_set: str
+
+    @property
+    def images(self) -> int:
+        return sum(self.matrix.values())
 
 
 class Row(NamedTuple):
@@ -66,6 +70,15 @@ class Row(NamedTuple):
     difference: str
 
 
+class Report(NamedTuple):
+    """The checks; a remark if there are no limits, or ""; and the lists of lost and won images, by
+    title."""
+
+    rows: list[Row]
+    remark: str
+    images: dict[str, str]
+
+
 @partial(report_errors, exit_code=2)
 def main() -> None:
     parser = argparse.ArgumentParser(prog="mnist-cnn-gate", description=__doc__)
@@ -76,46 +89,52 @@ def main() -> None:
         parser.error("--baseline is empty: expected a Git revision or a DVC experiment")
 
     try:
-        rows, images = check(arguments.baseline)
+        report = check(arguments.baseline)
     except InputError as error:
         write_report(arguments.markdown, f"## Metric check: inconclusive\n\n{error}\n")
         raise
-    write_report(arguments.markdown, markdown(rows, images))
-    print(tabulate(rows, headers=Row._fields, disable_numparse=True))
-    for title, listing in images.items():
+    write_report(arguments.markdown, markdown(report))
+    print(tabulate(report.rows, headers=Row._fields, disable_numparse=True))
+    if report.remark:
+        print(report.remark)
+    for title, listing in report.images.items():
         print(textwrap.fill(f"{title}: {listing}", 100, subsequent_indent="  "))
-    sys.exit(any(row.verdict == "fail" for row in rows))
+    sys.exit(any(row.verdict == "fail" for row in report.rows))
 
 
-def check(rev: str | None) -> tuple[list[Row], dict[str, str]]:
-    """Check the metrics and compare with `rev`, if given, and with the latest release, if there is
-    one. Return the checks, and a mapping from titles to lists of lost and won images.
+def check(rev: str | None) -> Report:
+    """Check the dataset's limits, if it has any, and compare with `rev`, if given, and with the
+    latest release, if there is one.
 
     Raises:
         InputError: a check can't be made, or there is nothing to check.
     """
-    params = load_params().gate
+    params = load_params()
+    source = params.prepare.source
     check_lock()
     results = read_results(None)
     baseline = None if rev is None else read_results(rev)
-    rows = check_bounds(params, results, baseline)
+    limits = params.gate.limits.get(source, LimitParams(floors={}, ceilings={}))
+    rows = check_limits(limits, results, baseline)
+    remark = "" if rows else f"{PARAMS_PATH} has no limits for {source}"
     baselines = [] if baseline is None else [baseline]
     if (release := latest_release()) and (rev is None or commit(rev) != commit(release)):
         baselines.append(read_results(release))
     images = {}
     for before in baselines:
         lost, won = compare(results, before)
-        rows.append(check_regression(params, before.source, len(lost), len(won), results.images))
+        counts = len(lost), len(won), results.images
+        rows.append(check_regression(params.gate, before.source, *counts))
         if lost:
             images[f"{len(lost)} lost against {before.source}"] = describe_images(lost, results)
         if won:
             images[f"{len(won)} won against {before.source}"] = describe_images(won, before)
     if not rows:
         raise InputError(
-            f"{PARAMS_PATH}: gate.floors and gate.ceilings are empty: expected a metric in one of "
-            "them, a --baseline or a release"
+            f"there is nothing to check for {source}: expected limits in {PARAMS_PATH}, a "
+            f"--baseline or a release"
         )
-    return rows, images
+    return Report(rows, remark, images)
 
 
 def check_lock() -> None:
@@ -256,7 +275,7 @@ def parse_results(
         )
     if any(not 0 <= index < images for index in mistakes):
         raise ValueError(f"{MISCLASSIFIED} has images beyond the {images} of {CONFUSION_MATRIX}")
-    return Results(source, values, mistakes, images, test_set)
+    return Results(source, values, mistakes, cells, test_set)
 
 
 def parse_metrics(content: bytes) -> dict[str, float]:
@@ -298,19 +317,19 @@ def parse_csv(name: str, content: bytes, columns: list[str]) -> list[list[str]]:
     return rows
 
 
-def check_bounds(params: GateParams, results: Results, baseline: Results | None) -> list[Row]:
-    """Compare metrics with the floors and ceilings of `params`.
+def check_limits(limits: LimitParams, results: Results, baseline: Results | None) -> list[Row]:
+    """Compare metrics with their floors and ceilings.
 
     Raises:
-        InputError: a bound is on an unknown metric.
+        InputError: a limit is on an unknown metric.
     """
     rows = []
-    bounds = [(name, ">=", bound) for name, bound in params.floors.items()]
-    bounds += [(name, "<=", bound) for name, bound in params.ceilings.items()]
+    bounds = [(name, ">=", bound) for name, bound in limits.floors.items()]
+    bounds += [(name, "<=", bound) for name, bound in limits.ceilings.items()]
     for name, sign, bound in bounds:
         if name not in results.metrics:
             raise InputError(
-                f"{PARAMS_PATH}: {name}, named under gate, is not a metric: "
+                f"{PARAMS_PATH}: {name}, named under gate.limits, is not a metric: "
                 f"expected one of {', '.join(results.metrics)}"
             )
         value = results.metrics[name]
@@ -367,16 +386,17 @@ def describe_images(images: list[int], results: Results) -> str:
     return ", ".join(names) + (f" and {rest} more" if rest else "")
 
 
-def markdown(rows: list[Row], images: dict[str, str]) -> str:
+def markdown(report: Report) -> str:
     """Format the report for a pull request."""
-    failed = [row.check for row in rows if row.verdict == "fail"]
+    failed = [row.check for row in report.rows if row.verdict == "fail"]
     title = f"Metric check: fail ({', '.join(failed)})" if failed else "Metric check: pass"
-    table = tabulate(rows, headers=Row._fields, tablefmt="github", disable_numparse=True)
+    table = tabulate(report.rows, headers=Row._fields, tablefmt="github", disable_numparse=True)
+    remark = [report.remark] if report.remark else []
     details = [
         f"<details><summary>{name}</summary>\n\n{listing}\n</details>"
-        for name, listing in images.items()
+        for name, listing in report.images.items()
     ]
-    return "\n\n".join([f"## {title}", table, *details]) + "\n"
+    return "\n\n".join([f"## {title}", table, *remark, *details]) + "\n"
 
 
 def write_report(path: Path | None, text: str) -> None:

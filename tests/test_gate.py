@@ -19,11 +19,13 @@ from mnist_cnn.data.arrays import Arrays
 from mnist_cnn.data.mnist import load_mnist
 from mnist_cnn.data.splits import normalize
 from mnist_cnn.errors import InputError
-from mnist_cnn.params import ConvolutionParams, ModelParams
+from mnist_cnn.params import ConvolutionParams, LimitParams, ModelParams
 from tests.helpers import PARAMS, commit_all, set_params, succeed
 
 METRICS, MISCLASSIFIED, MATRIX = gate.METRICS, gate.MISCLASSIFIED, gate.CONFUSION_MATRIX
-NONE = gate.Results("none", {"accuracy": 1.0}, {}, 10_000, "a test set")
+NONE = gate.Results("none", {"accuracy": 1.0}, {}, {("0", "0"): 10_000}, "a test set")
+
+LIMITS = {"floors": {"accuracy": 0.5}, "ceilings": {"loss": 9.0}}
 
 Change = Callable[[Path], None]
 
@@ -98,12 +100,10 @@ def test_only_a_drop_beyond_chance_and_tolerance_fails(lost: int, won: int, verd
 
 
 def test_floors_and_ceilings_include_their_bound() -> None:
-    params = PARAMS.gate.model_copy(
-        update={"floors": {"accuracy": 0.5, "recall": 0.5}, "ceilings": {"loss": 2, "size": 10}}
-    )
+    limits = LimitParams(floors={"accuracy": 0.5, "recall": 0.5}, ceilings={"loss": 2, "size": 10})
     found = NONE._replace(metrics={"accuracy": 0.5, "recall": 0.499, "loss": 2.0, "size": 11})
     before = NONE._replace(metrics={"accuracy": 0.25, "loss": 3.0})
-    assert gate.check_bounds(params, found, before) == [
+    assert gate.check_limits(limits, found, before) == [
         ("accuracy", "pass", "0.5", ">= 0.5", "0.25", "+0.25"),
         ("recall", "fail", "0.499", ">= 0.5", "", ""),
         ("loss", "pass", "2", "<= 2", "3", "-1"),
@@ -111,14 +111,14 @@ def test_floors_and_ceilings_include_their_bound() -> None:
     ]
 
 
-def test_a_bound_on_an_unknown_metric_is_refused() -> None:
-    params = PARAMS.gate.model_copy(update={"ceilings": {"acuracy": 0.5}})
+def test_a_limit_on_an_unknown_metric_is_refused() -> None:
+    limits = LimitParams(floors={}, ceilings={"acuracy": 0.5})
     found = NONE._replace(metrics={"accuracy": 0.99, "errors": 9})
     message = (
-        "params.yaml: acuracy, named under gate, is not a metric: expected one of accuracy, err"
+        "params.yaml: acuracy, named under gate.limits, is not a metric: expected one of accur"
     )
     with pytest.raises(InputError, match=message):
-        gate.check_bounds(params, found, None)
+        gate.check_limits(limits, found, None)
 
 
 def test_lost_and_won_images_are_told_apart() -> None:
@@ -131,7 +131,9 @@ def test_lost_and_won_images_are_told_apart() -> None:
     assert gate.describe_images(list(range(50)), many).endswith(", 39 (1 as 7) and 10 more")
 
 
-@pytest.mark.parametrize("other", [NONE._replace(test_set="another"), NONE._replace(images=9_999)])
+@pytest.mark.parametrize(
+    "other", [NONE._replace(test_set="another"), NONE._replace(matrix={("0", "0"): 9_999})]
+)
 def test_other_test_images_are_refused(other: gate.Results) -> None:
     with pytest.raises(InputError, match=r"v1\.0 was evaluated on another test set: .+ tag a new"):
         gate.compare(NONE, other._replace(source="v1.0"))
@@ -322,7 +324,6 @@ def test_small_drops_add_up_against_the_latest_release(workspace: Path, check: C
 
 def test_a_release_that_is_the_baseline_is_reported_once(workspace: Path, check: Command) -> None:
     succeed(workspace, "git", "tag", "--annotate", "v1.0", "-m", "a release")
-    set_params(workspace, gate={"floors": {}, "ceilings": {}})
     code, printed, _ = check("--baseline", "main")
     assert code == 0
     assert printed.count("no regression against") == printed.count("against main") == 1
@@ -381,9 +382,6 @@ def test_data_added_or_imported_with_dvc_can_be_checked(
     succeed(workspace, "dvc", "import", "--quiet", *source)
     set_params(workspace, prepare={"source": "imported.npz"})
     succeed(workspace, "dvc", "commit", "--quiet", "--force")
-    code, printed, errors = check()
-    assert code == 0, errors
-    assert "accuracy" in printed
     code, printed, errors = check("--baseline", "main")
     assert code == 0, errors
     assert "0 lost, 0 won" in printed
@@ -623,14 +621,45 @@ def test_an_unknown_baseline_is_inconclusive(check: Command) -> None:
 
 
 def test_a_check_of_nothing_is_inconclusive(workspace: Path, check: Command) -> None:
-    set_params(workspace, gate={"floors": {}, "ceilings": {}})
-    complaint = "params.yaml: gate.floors and gate.ceilings are empty: expected a metric in one of"
-    assert_inconclusive(check, [], complaint)
+    complaint = (
+        r"there is nothing to check for digits\.npz: expected limits in params\.yaml, a --baseline "
+        "or a release"
+    )
+    none: dict[str, dict[str, float]] = {"floors": {}, "ceilings": {}}
+    for name, limits in {"digits": LIMITS, "digits.npz": none}.items():
+        set_params(workspace, gate={"limits": {name: limits}})
+        assert_inconclusive(check, [], complaint)
 
 
-def test_a_bound_that_is_not_a_number_is_inconclusive(workspace: Path, check: Command) -> None:
-    set_params(workspace, gate={"floors": {"accuracy": float("nan")}})
-    complaint = "params.yaml: gate.floors.accuracy is nan: it should be a finite number"
+def test_without_limits_for_the_dataset_only_regressions_are_checked(
+    workspace: Path, check: Command
+) -> None:
+    set_params(workspace, gate={"limits": {"mnist": LIMITS}})
+    code, printed, _ = check("--baseline", "main", "--markdown", "report.md")
+    assert code == 0
+    assert re.findall(r"^(.+?)  ", printed, re.MULTILINE)[2:] == ["no regression against main"]
+    remark = "params.yaml has no limits for digits.npz"
+    report = (workspace / "report.md").read_text()
+    assert printed.count(f"\n{remark}") == report.count(f"\n\n{remark}") == 1
+
+
+def test_the_limits_of_the_dataset_are_checked(workspace: Path, check: Command) -> None:
+    own = {"floors": {"accuracy": 0.999}, "ceilings": {"loss": 9.0}}
+    set_params(workspace, gate={"limits": {"mnist": LIMITS, "digits.npz": own}})
+    code, printed, _ = check()
+    assert code == 1
+    assert re.findall(r"^(\w+) +(pass|fail) .* ([<>]= \S+)", printed, re.MULTILINE) == [
+        ("accuracy", "fail", ">= 0.999"),
+        ("loss", "pass", "<= 9"),
+    ]
+    assert "no limits" not in printed
+
+
+def test_a_limit_that_is_not_a_number_is_inconclusive(workspace: Path, check: Command) -> None:
+    set_params(
+        workspace, gate={"limits": {"a": {"floors": {"accuracy": float("nan")}, "ceilings": {}}}}
+    )
+    complaint = r"params\.yaml: gate\.limits\.a\.floors\.accuracy is nan: it should be a finite num"
     assert_inconclusive(check, [], complaint)
 
 

@@ -36,7 +36,6 @@ def own(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         own,
         prepare={"source": "colours", "test_split": 0.3, "validation_split": 0.3},
         train={"batch_size": 8, "learning_rate": 0.001, "shards": 1},
-        gate={"floors": {"accuracy": 0.5}, "ceilings": {}},
     )
     assert stages_run(own) == list(STAGES)
     commit_all(own)
