@@ -14,6 +14,8 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections import Counter
+from decimal import ROUND_UP, Context, Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +27,7 @@ try:
     import yaml
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
+    from ruamel.yaml import YAML
     from tabulate import tabulate
 
     from mnist_cnn.evaluation.significance import mcnemar
@@ -38,6 +41,7 @@ MISCLASSIFIED = "metrics/misclassified.csv"
 CONFUSION_MATRIX = "metrics/confusion_matrix.csv"
 TEST_SET = "data/prepared/test.npz"
 IMAGES_LISTED = 40
+SUGGEST = "`mnist-cnn-gate --suggest` prints some that you can add"
 OTHER_BASELINE = (
     "name another baseline; if this is the latest release, tag a new one once you accept the change"
 )
@@ -84,9 +88,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="mnist-cnn-gate", description=__doc__)
     parser.add_argument("--baseline", metavar="REV", help="a Git revision or DVC experiment")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="also write a report to FILE")
+    parser.add_argument("--suggest", action="store_true", help="only print limits for this dataset")
     arguments = parser.parse_args()
     if arguments.baseline is not None and not arguments.baseline:
         parser.error("--baseline is empty: expected a Git revision or a DVC experiment")
+    if arguments.suggest:
+        if arguments.baseline or arguments.markdown:
+            parser.error("--suggest checks nothing: expected no --baseline and no --markdown")
+        print(suggest(), end="")
+        sys.exit()
 
     try:
         report = check(arguments.baseline)
@@ -116,7 +126,7 @@ def check(rev: str | None) -> Report:
     baseline = None if rev is None else read_results(rev)
     limits = params.gate.limits.get(source, LimitParams(floors={}, ceilings={}))
     rows = check_limits(limits, results, baseline)
-    remark = "" if rows else f"{PARAMS_PATH} has no limits for {source}"
+    remark = "" if rows else f"{PARAMS_PATH} has no limits for {source}: {SUGGEST}"
     baselines = [] if baseline is None else [baseline]
     if (release := latest_release()) and (rev is None or commit(rev) != commit(release)):
         baselines.append(read_results(release))
@@ -132,7 +142,7 @@ def check(rev: str | None) -> Report:
     if not rows:
         raise InputError(
             f"there is nothing to check for {source}: expected limits in {PARAMS_PATH}, a "
-            f"--baseline or a release"
+            f"--baseline or a release; {SUGGEST}"
         )
     return Report(rows, remark, images)
 
@@ -315,6 +325,62 @@ def parse_csv(name: str, content: bytes, columns: list[str]) -> list[list[str]]:
     if header != columns:
         raise ValueError(f"{name} has the columns {header}")
     return rows
+
+
+def suggest() -> str:
+    """Return limits for the dataset, from the present results, as lines to paste into `params.yaml`
+    under `gate.limits`.
+
+    Raises:
+        InputError: the results are missing, damaged or not those that `dvc.lock` records.
+    """
+    source = load_params().prepare.source
+    check_lock()
+    limits = suggest_limits(read_results(None))
+    lines = io.StringIO()
+    YAML().dump({source: limits}, lines)  # the library that reads them, so it quotes what it must
+    return textwrap.indent(lines.getvalue(), "    ")
+
+
+def suggest_limits(results: Results) -> dict[str, dict[str, float]]:
+    """Return floors and ceilings that another seed keeps and a plainly bad model doesn't.
+
+    They allow twice the error, loss, calibration error and size. The errors are the upper ends of
+    their 95 % Wilson score intervals. The loss and the calibration error are raised by the same
+    margin as the error of all images, as each image that another seed gets wrong can raise them.
+    """
+    images, errors = Counter[str](), Counter[str]()
+    for (actual, predicted), count in results.matrix.items():
+        images[actual] += count
+        errors[actual] += count if actual != predicted else 0
+    error = highest_error(errors.total(), images.total())
+    margin = error - errors.total() / images.total()
+    highest = {
+        "accuracy": error,
+        "worst_class_recall": max(highest_error(errors[name], images[name]) for name in images),
+    }
+    floors = {name: 1 - twice(value) for name, value in highest.items()}
+    ceilings = {
+        "loss": twice(results.metrics["loss"] + margin),
+        "expected_calibration_error": twice(results.metrics["expected_calibration_error"] + margin),
+    }
+    return {
+        "floors": {name: float(floor) for name, floor in floors.items() if floor > 0},
+        "ceilings": {name: float(ceiling) for name, ceiling in ceilings.items()}
+        | {"model_size": int(twice(results.metrics["model_size"]))},
+    }
+
+
+def highest_error(errors: int, images: int) -> float:
+    """Return the upper end of the 95 % Wilson score interval of an error rate, in (0, 1]."""
+    from scipy.stats import binomtest  # importing it takes a second
+
+    return float(binomtest(errors, images).proportion_ci(0.95, method="wilson").high)
+
+
+def twice(value: float) -> Decimal:
+    """Double a value and round it up to two digits."""
+    return Context(prec=2, rounding=ROUND_UP).create_decimal(str(2 * value))
 
 
 def check_limits(limits: LimitParams, results: Results, baseline: Results | None) -> list[Row]:

@@ -19,7 +19,7 @@ from mnist_cnn.data.arrays import Arrays
 from mnist_cnn.data.mnist import load_mnist
 from mnist_cnn.data.splits import normalize
 from mnist_cnn.errors import InputError
-from mnist_cnn.params import ConvolutionParams, LimitParams, ModelParams
+from mnist_cnn.params import ConvolutionParams, LimitParams, ModelParams, load_params
 from tests.helpers import PARAMS, commit_all, set_params, succeed
 
 METRICS, MISCLASSIFIED, MATRIX = gate.METRICS, gate.MISCLASSIFIED, gate.CONFUSION_MATRIX
@@ -119,6 +119,52 @@ def test_a_limit_on_an_unknown_metric_is_refused() -> None:
     )
     with pytest.raises(InputError, match=message):
         gate.check_limits(limits, found, None)
+
+
+def results_of(
+    right: list[int], wrong: list[int], loss: float = 0.02, calibration: float = 0.01
+) -> gate.Results:
+    """Results with these numbers of test images of each class."""
+    matrix = {(str(i), str(i)): count for i, count in enumerate(right) if count}
+    matrix |= {(str(i), "another"): count for i, count in enumerate(wrong) if count}
+    metrics = {"loss": loss, "expected_calibration_error": calibration, "model_size": 2_801_014}
+    return NONE._replace(matrix=matrix, metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    ("results", "floors", "ceilings"),
+    [
+        # The interval of 0 errors in n images ends at 3.8415 / (n + 3.8415); of 5 in 1,000, at
+        # 0.011651, which is 0.006651 above the rate.
+        (results_of([1000], [0]), [0.9923, 0.9923], [0.048, 0.028]),
+        (results_of([995], [5]), [0.976, 0.976], [0.054, 0.034]),
+        # All of 180 images right, with a loss of 0 to 6 decimals.
+        (results_of([18] * 10, [0] * 10, 0.0, 0.0), [0.958, 0.64], [0.042, 0.042]),
+        # A perfect class of 3 images says less than one of 500 with 5 mistakes.
+        (results_of([495, 3], [5, 0]), [0.953], [0.067, 0.047]),
+        (results_of([495, 9], [5, 0]), [0.954, 0.4], [0.066, 0.046]),
+        # More than half are wrong.
+        (results_of([3, 3], [97, 97], 2.0, 0.1), [], [4.1, 0.24]),
+    ],
+)
+def test_limits_are_suggested_from_the_unfavourable_end_of_the_interval(
+    results: gate.Results, floors: list[float], ceilings: list[float]
+) -> None:
+    names = ["accuracy", "worst_class_recall"]
+    assert gate.suggest_limits(results) == {
+        "floors": dict(zip(names, floors, strict=False)),
+        "ceilings": dict(
+            zip(["loss", "expected_calibration_error"], ceilings, strict=True), model_size=5_700_000
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "rounded"),
+    [(0.00615, 0.013), (0.0305, 0.061), (0.005, 0.01), (0.05001, 0.11), (2801014, 5700000)],
+)
+def test_a_ceiling_is_rounded_up_unless_it_is_exact(value: float, rounded: float) -> None:
+    assert float(gate.twice(value)) == rounded
 
 
 def test_lost_and_won_images_are_told_apart() -> None:
@@ -623,7 +669,7 @@ def test_an_unknown_baseline_is_inconclusive(check: Command) -> None:
 def test_a_check_of_nothing_is_inconclusive(workspace: Path, check: Command) -> None:
     complaint = (
         r"there is nothing to check for digits\.npz: expected limits in params\.yaml, a --baseline "
-        "or a release"
+        r"or a release; `mnist-cnn-gate --suggest` prints some"
     )
     none: dict[str, dict[str, float]] = {"floors": {}, "ceilings": {}}
     for name, limits in {"digits": LIMITS, "digits.npz": none}.items():
@@ -638,7 +684,7 @@ def test_without_limits_for_the_dataset_only_regressions_are_checked(
     code, printed, _ = check("--baseline", "main", "--markdown", "report.md")
     assert code == 0
     assert re.findall(r"^(.+?)  ", printed, re.MULTILINE)[2:] == ["no regression against main"]
-    remark = "params.yaml has no limits for digits.npz"
+    remark = "params.yaml has no limits for digits.npz: `mnist-cnn-gate --suggest` prints some"
     report = (workspace / "report.md").read_text()
     assert printed.count(f"\n{remark}") == report.count(f"\n\n{remark}") == 1
 
@@ -652,7 +698,50 @@ def test_the_limits_of_the_dataset_are_checked(workspace: Path, check: Command) 
         ("accuracy", "fail", ">= 0.999"),
         ("loss", "pass", "<= 9"),
     ]
-    assert "no limits" not in printed
+    assert "--suggest" not in printed
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("source", ["digits.npz", "1e5", "2024", "null", "a b - c"])
+def test_suggested_limits_can_be_pasted_and_pass(
+    monkeypatch: pytest.MonkeyPatch, check: Command, source: str
+) -> None:
+    """Including those of a dataset whose name YAML would take for something else."""
+    if source != "digits.npz":
+        monkeypatch.setattr(gate, "check_lock", lambda: None)
+    text = re.sub("source: .*", f"source: '{source}'", Path("params.yaml").read_text())
+    head, tail = re.split(r"(?<=  limits:\n)(?:    .*\n)+", text)
+    Path("params.yaml").write_text(head.replace("limits:", "limits: {}") + tail)
+    lines = suggested(check)
+    Path("params.yaml").write_text(head + lines + tail)
+    limits = load_params().gate.limits
+    assert list(limits) == [source]
+    assert list(limits[source].floors) == ["accuracy", "worst_class_recall"]
+    code, printed, errors = check()
+    assert code == 0, errors
+    assert printed.count(" pass ") == 5
+
+
+def suggested(check: Command) -> str:
+    code, printed, errors = check("--suggest")
+    assert (code, errors) == (0, "")
+    return printed
+
+
+def test_limits_are_not_suggested_for_other_results(workspace: Path, check: Command) -> None:
+    edit("params.yaml", "epochs: 2", "epochs: 3")(workspace)
+    code, printed, errors = check("--suggest")
+    assert (code, printed) == (2, "")
+    assert errors.startswith("error: dvc.lock does not match the workspace (stages train)")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("option", ["--baseline=main", "--markdown=report.md"])
+def test_a_suggestion_takes_no_other_option(check: Command, option: str) -> None:
+    code, printed, errors = check("--suggest", option)
+    assert (code, printed) == (2, "")
+    assert "error: --suggest checks nothing: expected no --baseline and no --markdown\n" in errors
 
 
 def test_a_limit_that_is_not_a_number_is_inconclusive(workspace: Path, check: Command) -> None:
