@@ -22,13 +22,14 @@ def page() -> str:
 
 
 def rows(schema: dict[str, Any], definitions: dict[str, Any], prefix: str) -> Iterator[str]:
-    """A row for each parameter of a JSON schema, with those of its sections and list entries."""
+    """A row for each parameter of a JSON schema, with those of its sections and entries."""
     for name, field in schema["properties"].items():
-        reference = field.get("$ref") or field.get("items", {}).get("$ref")
+        entry = field.get("items") or field.get("additionalProperties") or field
+        reference = entry.get("$ref")
         if "description" in field:
             yield f"| `{prefix}{name}` | {field['description']} | {values(field)} |"
         if reference:
-            separator = "[]." if "items" in field else "."
+            separator = {"array": "[].", "object": ".DATASET."}.get(field.get("type"), ".")
             section = definitions[reference.removeprefix("#/$defs/")]
             yield from rows(section, definitions, f"{prefix}{name}{separator}")
 
@@ -43,10 +44,11 @@ def values(field: dict[str, Any]) -> str:
         return " or ".join(f"`{value}`" for value in field["enum"])
     if field["type"] == "array" and "$ref" not in field["items"]:
         return f"list of {field['minItems']}: {values(field['items'])}"
+    of_sections = "$ref" in field.get("additionalProperties", {})
     kind = {
         "array": "list of mappings, at least one",
         "boolean": "true or false",
-        "object": "mapping from metrics to numbers",
+        "object": f"mapping from {'datasets to limits' if of_sections else 'metrics to numbers'}",
         "string": "text",
     }.get(field["type"], field["type"])
     left = f"[{field['minimum']}" if "minimum" in field else f"({field.get('exclusiveMinimum')}"

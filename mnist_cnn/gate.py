@@ -14,6 +14,8 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections import Counter
+from decimal import ROUND_UP, Context, Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,10 +27,11 @@ try:
     import yaml
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
+    from ruamel.yaml import YAML
     from tabulate import tabulate
 
     from mnist_cnn.evaluation.significance import mcnemar
-    from mnist_cnn.params import PARAMS_PATH, GateParams, load_params
+    from mnist_cnn.params import PARAMS_PATH, GateParams, LimitParams, load_params
 except ModuleNotFoundError as error:
     print(f"error: mnist-cnn-gate needs {error.name}: {INSTALL_PIPELINE}", file=sys.stderr)
     sys.exit(2)
@@ -38,6 +41,7 @@ MISCLASSIFIED = "metrics/misclassified.csv"
 CONFUSION_MATRIX = "metrics/confusion_matrix.csv"
 TEST_SET = "data/prepared/test.npz"
 IMAGES_LISTED = 40
+SUGGEST = "`mnist-cnn-gate --suggest` prints some that you can add"
 OTHER_BASELINE = (
     "name another baseline; if this is the latest release, tag a new one once you accept the change"
 )
@@ -45,14 +49,18 @@ OTHER_BASELINE = (
 
 class Results(NamedTuple):
     """The results in the workspace or in a revision: `metrics.json`; the (actual, predicted)
-    classes of each misclassified image, by index; the number of test images; and the MD5 of their
-    file."""
+    classes of each misclassified image, by index; the number of test images by these classes; and
+    the MD5 of the file of test images."""
 
     source: str
     metrics: dict[str, float]
     misclassified: dict[int, tuple[str, str]]
-    images: int
+    matrix: dict[tuple[str, str], int]
     test_set: str
+
+    @property
+    def images(self) -> int:
+        return sum(self.matrix.values())
 
 
 class Row(NamedTuple):
@@ -66,56 +74,77 @@ class Row(NamedTuple):
     difference: str
 
 
+class Report(NamedTuple):
+    """The checks; a remark if there are no limits, or ""; and the lists of lost and won images, by
+    title."""
+
+    rows: list[Row]
+    remark: str
+    images: dict[str, str]
+
+
 @partial(report_errors, exit_code=2)
 def main() -> None:
     parser = argparse.ArgumentParser(prog="mnist-cnn-gate", description=__doc__)
     parser.add_argument("--baseline", metavar="REV", help="a Git revision or DVC experiment")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="also write a report to FILE")
+    parser.add_argument("--suggest", action="store_true", help="only print limits for this dataset")
     arguments = parser.parse_args()
     if arguments.baseline is not None and not arguments.baseline:
         parser.error("--baseline is empty: expected a Git revision or a DVC experiment")
+    if arguments.suggest:
+        if arguments.baseline or arguments.markdown:
+            parser.error("--suggest checks nothing: expected no --baseline and no --markdown")
+        print(suggest(), end="")
+        sys.exit()
 
     try:
-        rows, images = check(arguments.baseline)
+        report = check(arguments.baseline)
     except InputError as error:
         write_report(arguments.markdown, f"## Metric check: inconclusive\n\n{error}\n")
         raise
-    write_report(arguments.markdown, markdown(rows, images))
-    print(tabulate(rows, headers=Row._fields, disable_numparse=True))
-    for title, listing in images.items():
+    write_report(arguments.markdown, markdown(report))
+    print(tabulate(report.rows, headers=Row._fields, disable_numparse=True))
+    if report.remark:
+        print(report.remark)
+    for title, listing in report.images.items():
         print(textwrap.fill(f"{title}: {listing}", 100, subsequent_indent="  "))
-    sys.exit(any(row.verdict == "fail" for row in rows))
+    sys.exit(any(row.verdict == "fail" for row in report.rows))
 
 
-def check(rev: str | None) -> tuple[list[Row], dict[str, str]]:
-    """Check the metrics and compare with `rev`, if given, and with the latest release, if there is
-    one. Return the checks, and a mapping from titles to lists of lost and won images.
+def check(rev: str | None) -> Report:
+    """Check the dataset's limits, if it has any, and compare with `rev`, if given, and with the
+    latest release, if there is one.
 
     Raises:
         InputError: a check can't be made, or there is nothing to check.
     """
-    params = load_params().gate
+    params = load_params()
+    source = params.prepare.source
     check_lock()
     results = read_results(None)
     baseline = None if rev is None else read_results(rev)
-    rows = check_bounds(params, results, baseline)
+    limits = params.gate.limits.get(source, LimitParams(floors={}, ceilings={}))
+    rows = check_limits(limits, results, baseline)
+    remark = "" if rows else f"{PARAMS_PATH} has no limits for {source}: {SUGGEST}"
     baselines = [] if baseline is None else [baseline]
     if (release := latest_release()) and (rev is None or commit(rev) != commit(release)):
         baselines.append(read_results(release))
     images = {}
     for before in baselines:
         lost, won = compare(results, before)
-        rows.append(check_regression(params, before.source, len(lost), len(won), results.images))
+        counts = len(lost), len(won), results.images
+        rows.append(check_regression(params.gate, before.source, *counts))
         if lost:
             images[f"{len(lost)} lost against {before.source}"] = describe_images(lost, results)
         if won:
             images[f"{len(won)} won against {before.source}"] = describe_images(won, before)
     if not rows:
         raise InputError(
-            f"{PARAMS_PATH}: gate.floors and gate.ceilings are empty: expected a metric in one of "
-            "them, a --baseline or a release"
+            f"there is nothing to check for {source}: expected limits in {PARAMS_PATH}, a "
+            f"--baseline or a release; {SUGGEST}"
         )
-    return rows, images
+    return Report(rows, remark, images)
 
 
 def check_lock() -> None:
@@ -256,7 +285,7 @@ def parse_results(
         )
     if any(not 0 <= index < images for index in mistakes):
         raise ValueError(f"{MISCLASSIFIED} has images beyond the {images} of {CONFUSION_MATRIX}")
-    return Results(source, values, mistakes, images, test_set)
+    return Results(source, values, mistakes, cells, test_set)
 
 
 def parse_metrics(content: bytes) -> dict[str, float]:
@@ -298,19 +327,75 @@ def parse_csv(name: str, content: bytes, columns: list[str]) -> list[list[str]]:
     return rows
 
 
-def check_bounds(params: GateParams, results: Results, baseline: Results | None) -> list[Row]:
-    """Compare metrics with the floors and ceilings of `params`.
+def suggest() -> str:
+    """Return limits for the dataset, from the present results, as lines to paste into `params.yaml`
+    under `gate.limits`.
 
     Raises:
-        InputError: a bound is on an unknown metric.
+        InputError: the results are missing, damaged or not those that `dvc.lock` records.
+    """
+    source = load_params().prepare.source
+    check_lock()
+    limits = suggest_limits(read_results(None))
+    lines = io.StringIO()
+    YAML().dump({source: limits}, lines)  # the library that reads them, so it quotes what it must
+    return textwrap.indent(lines.getvalue(), "    ")
+
+
+def suggest_limits(results: Results) -> dict[str, dict[str, float]]:
+    """Return floors and ceilings that another seed keeps and a plainly bad model doesn't.
+
+    They allow twice the error, loss, calibration error and size. The errors are the upper ends of
+    their 95 % Wilson score intervals. The loss and the calibration error are raised by the same
+    margin as the error of all images, as each image that another seed gets wrong can raise them.
+    """
+    images, errors = Counter[str](), Counter[str]()
+    for (actual, predicted), count in results.matrix.items():
+        images[actual] += count
+        errors[actual] += count if actual != predicted else 0
+    error = highest_error(errors.total(), images.total())
+    margin = error - errors.total() / images.total()
+    highest = {
+        "accuracy": error,
+        "worst_class_recall": max(highest_error(errors[name], images[name]) for name in images),
+    }
+    floors = {name: 1 - twice(value) for name, value in highest.items()}
+    ceilings = {
+        "loss": twice(results.metrics["loss"] + margin),
+        "expected_calibration_error": twice(results.metrics["expected_calibration_error"] + margin),
+    }
+    return {
+        "floors": {name: float(floor) for name, floor in floors.items() if floor > 0},
+        "ceilings": {name: float(ceiling) for name, ceiling in ceilings.items()}
+        | {"model_size": int(twice(results.metrics["model_size"]))},
+    }
+
+
+def highest_error(errors: int, images: int) -> float:
+    """Return the upper end of the 95 % Wilson score interval of an error rate, in (0, 1]."""
+    from scipy.stats import binomtest  # importing it takes a second
+
+    return float(binomtest(errors, images).proportion_ci(0.95, method="wilson").high)
+
+
+def twice(value: float) -> Decimal:
+    """Double a value and round it up to two digits."""
+    return Context(prec=2, rounding=ROUND_UP).create_decimal(str(2 * value))
+
+
+def check_limits(limits: LimitParams, results: Results, baseline: Results | None) -> list[Row]:
+    """Compare metrics with their floors and ceilings.
+
+    Raises:
+        InputError: a limit is on an unknown metric.
     """
     rows = []
-    bounds = [(name, ">=", bound) for name, bound in params.floors.items()]
-    bounds += [(name, "<=", bound) for name, bound in params.ceilings.items()]
+    bounds = [(name, ">=", bound) for name, bound in limits.floors.items()]
+    bounds += [(name, "<=", bound) for name, bound in limits.ceilings.items()]
     for name, sign, bound in bounds:
         if name not in results.metrics:
             raise InputError(
-                f"{PARAMS_PATH}: {name}, named under gate, is not a metric: "
+                f"{PARAMS_PATH}: {name}, named under gate.limits, is not a metric: "
                 f"expected one of {', '.join(results.metrics)}"
             )
         value = results.metrics[name]
@@ -367,16 +452,17 @@ def describe_images(images: list[int], results: Results) -> str:
     return ", ".join(names) + (f" and {rest} more" if rest else "")
 
 
-def markdown(rows: list[Row], images: dict[str, str]) -> str:
+def markdown(report: Report) -> str:
     """Format the report for a pull request."""
-    failed = [row.check for row in rows if row.verdict == "fail"]
+    failed = [row.check for row in report.rows if row.verdict == "fail"]
     title = f"Metric check: fail ({', '.join(failed)})" if failed else "Metric check: pass"
-    table = tabulate(rows, headers=Row._fields, tablefmt="github", disable_numparse=True)
+    table = tabulate(report.rows, headers=Row._fields, tablefmt="github", disable_numparse=True)
+    remark = [report.remark] if report.remark else []
     details = [
         f"<details><summary>{name}</summary>\n\n{listing}\n</details>"
-        for name, listing in images.items()
+        for name, listing in report.images.items()
     ]
-    return "\n\n".join([f"## {title}", table, *details]) + "\n"
+    return "\n\n".join([f"## {title}", table, *remark, *details]) + "\n"
 
 
 def write_report(path: Path | None, text: str) -> None:

@@ -124,11 +124,16 @@ class EvaluateParams(Section):
     """number of equal-width confidence bins for the expected calibration error"""
 
 
-class GateParams(Section):
+class LimitParams(Section):
     floors: dict[str, float]
     """lowest passing value of each metric"""
     ceilings: dict[str, float]
     """highest passing value of each metric"""
+
+
+class GateParams(Section):
+    limits: dict[str, LimitParams]
+    """limits for each dataset, by its name in `prepare.source`; a dataset may have none"""
     tolerated_drop: Share
     """accuracy by which a model may fall behind the baseline"""
     significance_level: OpenShare
@@ -177,12 +182,14 @@ def read_params(path: Path, schema: type[Schema]) -> Schema:
 
 
 def _describe_error(error: "ErrorDetails") -> str:
-    key = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, error["loc"]))) or "the file"
-    key = " ".join(key.split())
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
+    key = " ".join("".join(parts).removeprefix(".").split()) or "the file"
     if error["type"] in ("extra_forbidden", "invalid_key"):
         return f"{key} is not a parameter: remove it, or correct its name"
     if error["type"] == "missing":
         return f"{key} is missing: add it"
+    if key.endswith(".[key]"):
+        return f"{key.removesuffix('.[key]')} is not named by text: put the name in quotes"
     message = re.sub("^(Input|String)", "it", error["msg"])
     return f"{key} is {reprlib.repr(error['input'])}: {message}"
 

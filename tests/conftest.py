@@ -92,7 +92,9 @@ def small_pipeline(clone: Path, shared_folder: SharedFolder) -> Path:
             folder,
             prepare={"source": "digits.npz", "validation_split": 1 / 6},
             train={"epochs": 2, "batch_size": 32, "learning_rate": 0.006},
-            gate={"floors": {"accuracy": 0.6}, "ceilings": {"loss": 2.0}},
+            gate={
+                "limits": {"digits.npz": {"floors": {"accuracy": 0.6}, "ceilings": {"loss": 2.0}}}
+            },
         )
         assert stages_run(folder) == list(STAGES)
         commit_all(folder)

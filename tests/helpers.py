@@ -57,10 +57,12 @@ evaluate:
   calibration_bins: 15
 
 gate:
-  floors:
-    accuracy: 0.98
-  ceilings:
-    loss: 0.06
+  limits:
+    mnist:
+      floors:
+        accuracy: 0.98
+      ceilings:
+        loss: 0.06
   tolerated_drop: 0.0005
   significance_level: 0.05
 """

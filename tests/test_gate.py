@@ -19,11 +19,13 @@ from mnist_cnn.data.arrays import Arrays
 from mnist_cnn.data.mnist import load_mnist
 from mnist_cnn.data.splits import normalize
 from mnist_cnn.errors import InputError
-from mnist_cnn.params import ConvolutionParams, ModelParams
+from mnist_cnn.params import ConvolutionParams, LimitParams, ModelParams, load_params
 from tests.helpers import PARAMS, commit_all, set_params, succeed
 
 METRICS, MISCLASSIFIED, MATRIX = gate.METRICS, gate.MISCLASSIFIED, gate.CONFUSION_MATRIX
-NONE = gate.Results("none", {"accuracy": 1.0}, {}, 10_000, "a test set")
+NONE = gate.Results("none", {"accuracy": 1.0}, {}, {("0", "0"): 10_000}, "a test set")
+
+LIMITS = {"floors": {"accuracy": 0.5}, "ceilings": {"loss": 9.0}}
 
 Change = Callable[[Path], None]
 
@@ -98,12 +100,10 @@ def test_only_a_drop_beyond_chance_and_tolerance_fails(lost: int, won: int, verd
 
 
 def test_floors_and_ceilings_include_their_bound() -> None:
-    params = PARAMS.gate.model_copy(
-        update={"floors": {"accuracy": 0.5, "recall": 0.5}, "ceilings": {"loss": 2, "size": 10}}
-    )
+    limits = LimitParams(floors={"accuracy": 0.5, "recall": 0.5}, ceilings={"loss": 2, "size": 10})
     found = NONE._replace(metrics={"accuracy": 0.5, "recall": 0.499, "loss": 2.0, "size": 11})
     before = NONE._replace(metrics={"accuracy": 0.25, "loss": 3.0})
-    assert gate.check_bounds(params, found, before) == [
+    assert gate.check_limits(limits, found, before) == [
         ("accuracy", "pass", "0.5", ">= 0.5", "0.25", "+0.25"),
         ("recall", "fail", "0.499", ">= 0.5", "", ""),
         ("loss", "pass", "2", "<= 2", "3", "-1"),
@@ -111,14 +111,60 @@ def test_floors_and_ceilings_include_their_bound() -> None:
     ]
 
 
-def test_a_bound_on_an_unknown_metric_is_refused() -> None:
-    params = PARAMS.gate.model_copy(update={"ceilings": {"acuracy": 0.5}})
+def test_a_limit_on_an_unknown_metric_is_refused() -> None:
+    limits = LimitParams(floors={}, ceilings={"acuracy": 0.5})
     found = NONE._replace(metrics={"accuracy": 0.99, "errors": 9})
     message = (
-        "params.yaml: acuracy, named under gate, is not a metric: expected one of accuracy, err"
+        "params.yaml: acuracy, named under gate.limits, is not a metric: expected one of accur"
     )
     with pytest.raises(InputError, match=message):
-        gate.check_bounds(params, found, None)
+        gate.check_limits(limits, found, None)
+
+
+def results_of(
+    right: list[int], wrong: list[int], loss: float = 0.02, calibration: float = 0.01
+) -> gate.Results:
+    """Results with these numbers of test images of each class."""
+    matrix = {(str(i), str(i)): count for i, count in enumerate(right) if count}
+    matrix |= {(str(i), "another"): count for i, count in enumerate(wrong) if count}
+    metrics = {"loss": loss, "expected_calibration_error": calibration, "model_size": 2_801_014}
+    return NONE._replace(matrix=matrix, metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    ("results", "floors", "ceilings"),
+    [
+        # The interval of 0 errors in n images ends at 3.8415 / (n + 3.8415); of 5 in 1,000, at
+        # 0.011651, which is 0.006651 above the rate.
+        (results_of([1000], [0]), [0.9923, 0.9923], [0.048, 0.028]),
+        (results_of([995], [5]), [0.976, 0.976], [0.054, 0.034]),
+        # All of 180 images right, with a loss of 0 to 6 decimals.
+        (results_of([18] * 10, [0] * 10, 0.0, 0.0), [0.958, 0.64], [0.042, 0.042]),
+        # A perfect class of 3 images says less than one of 500 with 5 mistakes.
+        (results_of([495, 3], [5, 0]), [0.953], [0.067, 0.047]),
+        (results_of([495, 9], [5, 0]), [0.954, 0.4], [0.066, 0.046]),
+        # More than half are wrong.
+        (results_of([3, 3], [97, 97], 2.0, 0.1), [], [4.1, 0.24]),
+    ],
+)
+def test_limits_are_suggested_from_the_unfavourable_end_of_the_interval(
+    results: gate.Results, floors: list[float], ceilings: list[float]
+) -> None:
+    names = ["accuracy", "worst_class_recall"]
+    assert gate.suggest_limits(results) == {
+        "floors": dict(zip(names, floors, strict=False)),
+        "ceilings": dict(
+            zip(["loss", "expected_calibration_error"], ceilings, strict=True), model_size=5_700_000
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "rounded"),
+    [(0.00615, 0.013), (0.0305, 0.061), (0.005, 0.01), (0.05001, 0.11), (2801014, 5700000)],
+)
+def test_a_ceiling_is_rounded_up_unless_it_is_exact(value: float, rounded: float) -> None:
+    assert float(gate.twice(value)) == rounded
 
 
 def test_lost_and_won_images_are_told_apart() -> None:
@@ -131,7 +177,9 @@ def test_lost_and_won_images_are_told_apart() -> None:
     assert gate.describe_images(list(range(50)), many).endswith(", 39 (1 as 7) and 10 more")
 
 
-@pytest.mark.parametrize("other", [NONE._replace(test_set="another"), NONE._replace(images=9_999)])
+@pytest.mark.parametrize(
+    "other", [NONE._replace(test_set="another"), NONE._replace(matrix={("0", "0"): 9_999})]
+)
 def test_other_test_images_are_refused(other: gate.Results) -> None:
     with pytest.raises(InputError, match=r"v1\.0 was evaluated on another test set: .+ tag a new"):
         gate.compare(NONE, other._replace(source="v1.0"))
@@ -323,7 +371,6 @@ def test_small_drops_add_up_against_the_latest_release(workspace: Path, check: C
 
 def test_a_release_that_is_the_baseline_is_reported_once(workspace: Path, check: Command) -> None:
     succeed(workspace, "git", "tag", "--annotate", "v1.0", "-m", "a release")
-    set_params(workspace, gate={"floors": {}, "ceilings": {}})
     code, printed, _ = check("--baseline", "main")
     assert code == 0
     assert printed.count("no regression against") == printed.count("against main") == 1
@@ -382,9 +429,6 @@ def test_data_added_or_imported_with_dvc_can_be_checked(
     succeed(workspace, "dvc", "import", "--quiet", *source)
     set_params(workspace, prepare={"source": "imported.npz"})
     succeed(workspace, "dvc", "commit", "--quiet", "--force")
-    code, printed, errors = check()
-    assert code == 0, errors
-    assert "accuracy" in printed
     code, printed, errors = check("--baseline", "main")
     assert code == 0, errors
     assert "0 lost, 0 won" in printed
@@ -624,14 +668,88 @@ def test_an_unknown_baseline_is_inconclusive(check: Command) -> None:
 
 
 def test_a_check_of_nothing_is_inconclusive(workspace: Path, check: Command) -> None:
-    set_params(workspace, gate={"floors": {}, "ceilings": {}})
-    complaint = "params.yaml: gate.floors and gate.ceilings are empty: expected a metric in one of"
-    assert_inconclusive(check, [], complaint)
+    complaint = (
+        r"there is nothing to check for digits\.npz: expected limits in params\.yaml, a --baseline "
+        r"or a release; `mnist-cnn-gate --suggest` prints some"
+    )
+    none: dict[str, dict[str, float]] = {"floors": {}, "ceilings": {}}
+    for name, limits in {"digits": LIMITS, "digits.npz": none}.items():
+        set_params(workspace, gate={"limits": {name: limits}})
+        assert_inconclusive(check, [], complaint)
 
 
-def test_a_bound_that_is_not_a_number_is_inconclusive(workspace: Path, check: Command) -> None:
-    set_params(workspace, gate={"floors": {"accuracy": float("nan")}})
-    complaint = "params.yaml: gate.floors.accuracy is nan: it should be a finite number"
+def test_without_limits_for_the_dataset_only_regressions_are_checked(
+    workspace: Path, check: Command
+) -> None:
+    set_params(workspace, gate={"limits": {"mnist": LIMITS}})
+    code, printed, _ = check("--baseline", "main", "--markdown", "report.md")
+    assert code == 0
+    assert re.findall(r"^(.+?)  ", printed, re.MULTILINE)[2:] == ["no regression against main"]
+    remark = "params.yaml has no limits for digits.npz: `mnist-cnn-gate --suggest` prints some"
+    report = (workspace / "report.md").read_text()
+    assert printed.count(f"\n{remark}") == report.count(f"\n\n{remark}") == 1
+
+
+def test_the_limits_of_the_dataset_are_checked(workspace: Path, check: Command) -> None:
+    own = {"floors": {"accuracy": 0.999}, "ceilings": {"loss": 9.0}}
+    set_params(workspace, gate={"limits": {"mnist": LIMITS, "digits.npz": own}})
+    code, printed, _ = check()
+    assert code == 1
+    assert re.findall(r"^(\w+) +(pass|fail) .* ([<>]= \S+)", printed, re.MULTILINE) == [
+        ("accuracy", "fail", ">= 0.999"),
+        ("loss", "pass", "<= 9"),
+    ]
+    assert "--suggest" not in printed
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("source", ["digits.npz", "1e5", "2024", "null", "a b - c"])
+def test_suggested_limits_can_be_pasted_and_pass(
+    monkeypatch: pytest.MonkeyPatch, check: Command, source: str
+) -> None:
+    """Including those of a dataset whose name YAML would take for something else."""
+    if source != "digits.npz":
+        monkeypatch.setattr(gate, "check_lock", lambda: None)
+    text = re.sub("source: .*", f"source: '{source}'", Path("params.yaml").read_text())
+    head, tail = re.split(r"(?<=  limits:\n)(?:    .*\n)+", text)
+    Path("params.yaml").write_text(head.replace("limits:", "limits: {}") + tail)
+    lines = suggested(check)
+    Path("params.yaml").write_text(head + lines + tail)
+    limits = load_params().gate.limits
+    assert list(limits) == [source]
+    assert list(limits[source].floors) == ["accuracy", "worst_class_recall"]
+    code, printed, errors = check()
+    assert code == 0, errors
+    assert printed.count(" pass ") == 5
+
+
+def suggested(check: Command) -> str:
+    code, printed, errors = check("--suggest")
+    assert (code, errors) == (0, "")
+    return printed
+
+
+def test_limits_are_not_suggested_for_other_results(workspace: Path, check: Command) -> None:
+    edit("params.yaml", "epochs: 2", "epochs: 3")(workspace)
+    code, printed, errors = check("--suggest")
+    assert (code, printed) == (2, "")
+    assert errors.startswith("error: dvc.lock does not match the workspace (stages train)")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("option", ["--baseline=main", "--markdown=report.md"])
+def test_a_suggestion_takes_no_other_option(check: Command, option: str) -> None:
+    code, printed, errors = check("--suggest", option)
+    assert (code, printed) == (2, "")
+    assert "error: --suggest checks nothing: expected no --baseline and no --markdown\n" in errors
+
+
+def test_a_limit_that_is_not_a_number_is_inconclusive(workspace: Path, check: Command) -> None:
+    set_params(
+        workspace, gate={"limits": {"a": {"floors": {"accuracy": float("nan")}, "ceilings": {}}}}
+    )
+    complaint = r"params\.yaml: gate\.limits\.a\.floors\.accuracy is nan: it should be a finite num"
     assert_inconclusive(check, [], complaint)
 
 

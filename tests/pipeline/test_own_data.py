@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from tests.helpers import PARAMS_TEXT, STAGES, commit_all, run, set_params, stages_run, succeed
@@ -36,7 +37,6 @@ def own(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         own,
         prepare={"source": "colours", "test_split": 0.3, "validation_split": 0.3},
         train={"batch_size": 8, "learning_rate": 0.001, "shards": 1},
-        gate={"floors": {"accuracy": 0.5}, "ceilings": {}},
     )
     assert stages_run(own) == list(STAGES)
     commit_all(own)
@@ -61,7 +61,10 @@ def test_classes_keep_their_names(own: Path) -> None:
 
 
 def test_the_metric_check_reads_the_names(own: Path) -> None:
-    assert "no regression" in succeed(own, "python", "-m", "mnist_cnn.gate", "--baseline", "main")
+    check = ("python", "-m", "mnist_cnn.gate")
+    assert "no regression" in succeed(own, *check, "--baseline", "main")
+    limits = yaml.safe_load(succeed(own, *check, "--suggest"))
+    assert limits["colours"]["floors"]["accuracy"] > 0.5
 
 
 def test_predict_refuses_a_model_for_other_images(own: Path) -> None:
