@@ -1,4 +1,4 @@
-"""`mnist-cnn-demo`: serve a page on which to draw digits or drop pictures of them.
+"""`mnist-cnn-demo`: serve a page on which to draw digits or drop pictures.
 
 The server listens only on the loopback address, and the page loads nothing from elsewhere. The
 page, demo.html, posts a picture and gets the result of `Server.read` as JSON.
@@ -11,6 +11,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -24,15 +25,16 @@ from PIL import Image
 from mnist_cnn.errors import InputError, describe_exception, report_errors
 from mnist_cnn.model.formats import Model
 from mnist_cnn.model.formats.base import ImageBatch, Probabilities
-from mnist_cnn.reading.ink import Grey
-from mnist_cnn.reading.predict import add_model_option, describe
-from mnist_cnn.reading.reader import load_reader, read_digits
+from mnist_cnn.reading.classify import Classification
+from mnist_cnn.reading.predict import add_model_option, describe_nothing, read_picture
+from mnist_cnn.reading.reader import load_reader
 
 HOST, PORT = "127.0.0.1", 8000
 PAGE = Path(__file__).with_suffix(".html")
 MAX_BYTES = 20_000_000
 MAX_PICTURES = 2  # read at once; a picture of 100 megapixels takes up to 1.5 GB
 MAX_WAIT = 1  # seconds
+MOST_CLASSES = 10  # shown with their probabilities
 
 
 @report_errors
@@ -70,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
             content = self._receive(int(length))
             answer = self.server.read(content, self.path.endswith("?multiple=true"))
         except InputError as error:
-            answer = {**describe(None), "error": str(error)}
+            answer = {**describe_nothing(self.server.model), "error": str(error)}
         self._send("application/json", json.dumps(answer).encode())
 
     def _receive(self, length: int) -> bytes:
@@ -102,8 +104,8 @@ class Server(ThreadingTCPServer):
 
     def read(self, content: bytes, multiple: bool) -> dict[str, Any]:
         """Read the picture in a file's `content`. The result is what `predict --format json`
-        prints. Each of the `digits` also has its `probabilities` and the `image` the network saw as
-        a PNG in a data URL.
+        prints. The picture's class, or each of its `digits`, also has its `probabilities` by name
+        and the `image` the network saw as a PNG in a data URL.
 
         Raises:
             InputError: the picture can't be read, or the server is still busy after MAX_WAIT.
@@ -111,13 +113,18 @@ class Server(ThreadingTCPServer):
         if not self.free.acquire(timeout=MAX_WAIT):
             raise InputError("the demo is busy with other pictures: try again in a few seconds")
         try:
-            reading = read_digits(self.model, io.BytesIO(content), multiple)
+            answer = read_picture(self.model, io.BytesIO(content), multiple)
         finally:
             self.free.release()
-        described = describe(reading)
-        for digit, answer in zip(described["digits"], reading.answers, strict=True):
-            digit["probabilities"] = [round(float(share), 4) for share in answer.probabilities]
-            digit["image"] = _data_url(answer.image)
+        described = answer.describe()
+        if isinstance(answer, Classification):
+            described["probabilities"] = _rounded(answer.likeliest(MOST_CLASSES))
+            described["image"] = _data_url(answer.image)
+        else:
+            for digit, found in zip(described["digits"], answer.answers, strict=True):
+                shares = enumerate(found.probabilities)
+                digit["probabilities"] = _rounded((str(name), share) for name, share in shares)
+                digit["image"] = _data_url(found.image)
         return {**described, "error": None}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -136,16 +143,21 @@ def _for_threads(model: Model) -> Model:
     return replace(model, predict_batch=predict_batch)
 
 
-def _data_url(image: Grey) -> str:
+def _rounded(probabilities: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
+    return [(name, round(float(share), 4)) for name, share in probabilities]
+
+
+def _data_url(image: ImageBatch) -> str:
     file = io.BytesIO()
-    Image.fromarray((255 * image[..., 0]).round().astype(np.uint8)).save(file, "PNG")
+    pixels = (255 * image).round().astype(np.uint8)
+    Image.fromarray(pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "mnist-cnn-demo",
-        description="Serve a page for drawing digits, on this machine only.",
+        description="Serve a page for drawing digits or dropping pictures, on this machine only.",
     )
     add_model_option(parser)
     port_help = "port to listen on, or 0 for any free one (default: %(default)s)"

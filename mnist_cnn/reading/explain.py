@@ -8,16 +8,44 @@ from matplotlib.patches import Polygon, Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
+from mnist_cnn.reading.classify import Classification
 from mnist_cnn.reading.reader import Answer, Reading
 
-MOST_MARKS = 30
+MOST_MARKS, MOST_CLASSES = 30, 10
 SHEET, DIGIT, REFUSED, CUT, OTHERS = "tab:green", "tab:red", "dimgray", "tab:orange", "tab:blue"
 HALO = withStroke(linewidth=3, foreground="white")  # keeps lines visible on any picture
 
 Mark = list[Answer]  # one answer, or two if it was cut
 
 
-def draw_explanation(reading: Reading) -> Figure:
+def draw_explanation(answer: Reading | Classification) -> Figure:
+    """Draw how a picture was read."""
+    if isinstance(answer, Classification):
+        return _draw_classification(answer)
+    return _draw_reading(answer)
+
+
+def _draw_classification(answer: Classification) -> Figure:
+    """Draw what the network saw and the probabilities of the MOST_CLASSES likeliest classes."""
+    names, shares = zip(*answer.likeliest(MOST_CLASSES), strict=True)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    seen, bars = figure.subplots(1, 2)
+    seen.imshow(answer.image, cmap="gray", vmin=0, vmax=1)
+    seen.axis("off")
+    seen.set_title("the network saw", fontsize=10)
+    # A class name may have a $, which Matplotlib would take for mathematics.
+    bars.barh(range(len(names)), shares, color=[DIGIT] + [OTHERS] * (len(names) - 1))
+    bars.set_yticks(range(len(names)), names, parse_math=False)
+    bars.invert_yaxis()
+    bars.set_xlim(0, 1)
+    bars.xaxis.set_major_formatter(PercentFormatter(1))
+    bars.spines[["top", "right"]].set_visible(False)
+    title = ", ".join([f"classified as {answer.text}", *answer.doubts])
+    bars.set_title(title, fontsize=10, parse_math=False)
+    return figure
+
+
+def _draw_reading(reading: Reading) -> Figure:
     """Draw the picture with the sheet of paper and the marks that were found. Next to it, draw for
     each of the first MOST_MARKS marks what the network saw and the probabilities."""
     marks = [list(mark) for _, mark in groupby(reading.answers, key=lambda a: id(a.image))]

@@ -1,4 +1,4 @@
-"""`mnist-cnn-predict PATH...`: read the digits in pictures.
+"""`mnist-cnn-predict PATH...`: read the digits in pictures, or tell the pictures' classes.
 
 Exit code 0: every picture was read. 1: a picture or the model couldn't be used; other pictures are
 still read. 3: every picture was read, but some answers are not sure or not digits.
@@ -16,18 +16,21 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from mnist_cnn.data.pictures import SUFFIXES
+from mnist_cnn.data.pictures import SUFFIXES, File
 from mnist_cnn.errors import InputError, report_errors
 from mnist_cnn.files import write_atomically
 from mnist_cnn.model.formats import FORMATS, Model
+from mnist_cnn.reading.classify import Classification, classify_picture
 from mnist_cnn.reading.reader import READER, Reading, load_reader, read_digits
+
+Answer = Reading | Classification
 
 
 class Result(NamedTuple):
-    """The reading of the picture at a path, or an error."""
+    """The answer to the picture at a path, or an error."""
 
     path: str
-    reading: Reading | None
+    answer: Answer | None
     error: str | None
 
 
@@ -44,36 +47,30 @@ def main() -> None:
         bar = tqdm(paths, unit="picture", disable=None, leave=False)
         for number, path in enumerate(bar, start=1):
             result = _read(model, path, arguments.multiple)
-            if arguments.explain and result.reading:
+            if arguments.explain and result.answer:
                 stem = Path(path).stem or "input"
-                _explain(result.reading, arguments.explain / f"{number:04}-{stem}.png")
+                _explain(result.answer, arguments.explain / f"{number:04}-{stem}.png")
             exit_codes.add(_exit_code(result))
             yield result
 
-    PRINTERS[arguments.format](results())
+    PRINTERS[arguments.format](model, results())
     sys.exit(1 if 1 in exit_codes else max(exit_codes))
 
 
-def describe(reading: Reading | None) -> dict[str, Any]:
-    """Describe a reading in JSON's types. Each of the `digits` has the `digit` or null, its
-    `confidence`, whether that is `sure`, its `box` (left, top, right and bottom) and the `reason`
-    if it was refused. The `sheet` that was read is null or its four corners. Both are in the
-    picture's own pixels."""
-    if reading is None:
+def read_picture(model: Model, file: File, multiple: bool) -> Answer:
+    """Raises:
+    InputError: see `read_digits` and `classify_picture`.
+    """
+    if model.reads_digits:
+        return read_digits(model, file, multiple)
+    return classify_picture(model, file)
+
+
+def describe_nothing(model: Model) -> dict[str, Any]:
+    """Describe in JSON's types that there is no answer."""
+    if model.reads_digits:
         return {"digits": [], "sheet": None}
-    digits = [
-        {
-            "digit": answer.digit,
-            "confidence": round(answer.confidence, 4),
-            "sure": answer.sure,
-            "box": list(answer.box),
-            "reason": answer.reason,
-        }
-        for answer in reading.answers
-    ]
-    sheet = reading.sheet
-    corners = None if sheet is None else (sheet * reading.reduction).round().astype(int).tolist()
-    return {"digits": digits, "sheet": corners}
+    return {"class": None, "confidence": None, "sure": False}
 
 
 def add_model_option(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +80,8 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=READER,
         help=f"a SavedModel folder or a {', '.join(suffixes)} file, such as "
-        f"{FORMATS['onnx'].path}, which knows only single digits (default: the packaged reader)",
+        f"{FORMATS['onnx'].path}, for single digits or your own classes (default: the packaged "
+        "reader of digits)",
     )
 
 
@@ -100,65 +98,67 @@ def _read(model: Model, path: str, multiple: bool) -> Result:
         if os.path.isdir(path):  # noqa: PTH112 # Path.is_dir can fail
             raise InputError(f"the folder contains no pictures: expected {', '.join(SUFFIXES)}")
         file = io.BytesIO(sys.stdin.buffer.read()) if path == "-" else Path(path)
-        return Result(path, read_digits(model, file, multiple), None)
+        return Result(path, read_picture(model, file, multiple), None)
     except InputError as error:
         return Result(path, None, str(error))
 
 
 def _exit_code(result: Result) -> int:
-    if result.reading is None:
+    if result.answer is None:
         return 1
-    return 0 if all(answer.sure for answer in result.reading.answers) else 3
+    return 3 if result.answer.doubts else 0
 
 
-def _print_table(results: Iterable[Result]) -> None:
-    print("digits      confidence  picture")
-    for path, reading, error in results:
-        answers = reading.answers if reading else []
-        digits = "".join("-" if answer.digit is None else str(answer.digit) for answer in answers)
-        lowest = min((answer.confidence for answer in answers), default=None)
-        confidence = "" if lowest is None else f"{lowest:.1%}"
-        doubts = dict.fromkeys(answer.reason or "not sure" for answer in answers if not answer.sure)
-        notes = [note for note in (path, error or ", ".join(doubts)) if note]
-        print(f"{digits:<10}  {confidence:>10}  {': '.join(notes)}", flush=True)
+def _print_table(model: Model, results: Iterable[Result]) -> None:
+    print(f"{'digits' if model.reads_digits else 'class':<10}  confidence  picture")
+    for path, answer, error in results:
+        name, confidence = (answer.text, f"{answer.confidence:.1%}") if answer else ("", "")
+        doubts = ", ".join(answer.doubts) if answer else error
+        notes = [note for note in (path, doubts) if note]
+        print(f"{name:<10}  {confidence:>10}  {': '.join(notes)}", flush=True)
 
 
-def _print_json(results: Iterable[Result]) -> None:
-    for path, reading, error in results:
-        print(json.dumps({"path": path, **describe(reading), "error": error}), flush=True)
+def _print_json(model: Model, results: Iterable[Result]) -> None:
+    for path, answer, error in results:
+        described = answer.describe() if answer else describe_nothing(model)
+        print(json.dumps({"path": path, **described, "error": error}), flush=True)
 
 
-def _print_csv(results: Iterable[Result]) -> None:
+def _print_csv(model: Model, results: Iterable[Result]) -> None:
     places = ("left", "top", "right", "bottom")
-    names = ("path", "digit", "confidence", "sure", *places, "reason", "error")
-    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+    what = ("digit", "confidence", "sure", *places, "reason")
+    names = what if model.reads_digits else describe_nothing(model)
+    writer = csv.DictWriter(sys.stdout, ("path", *names, "error"), lineterminator="\n")
     writer.writeheader()
-    for path, reading, error in results:
-        for answer in describe(reading)["digits"]:
-            box = dict(zip(places, answer.pop("box"), strict=True))
-            writer.writerow({"path": path, **answer, **box})
+    for path, answer, error in results:
         if error:
             writer.writerow({"path": path, "error": error})
+        elif isinstance(answer, Classification):
+            writer.writerow({"path": path, **answer.describe()})
+        elif answer:
+            for digit in answer.describe()["digits"]:
+                box = dict(zip(places, digit.pop("box"), strict=True))
+                writer.writerow({"path": path, **digit, **box})
 
 
-PRINTERS: dict[str, Callable[[Iterable[Result]], None]] = {
+PRINTERS: dict[str, Callable[[Model, Iterable[Result]], None]] = {
     "table": _print_table,
     "json": _print_json,
     "csv": _print_csv,
 }
 
 
-def _explain(reading: Reading, path: Path) -> None:
+def _explain(answer: Answer, path: Path) -> None:
     from mnist_cnn.reading.explain import draw_explanation  # imports matplotlib, which takes long
 
     with write_atomically(path) as partial:
-        draw_explanation(reading).savefig(partial, metadata={"Software": None})
+        draw_explanation(answer).savefig(partial, metadata={"Software": None})
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "mnist-cnn-predict",
-        description="Read the digits in pictures.",
+        description="Read the digits in pictures, or tell the classes of pictures.",
         epilog="Exit code 0: every picture was read; 1: a picture or the model couldn't be used; "
         "3: every picture was read, but some answers are not sure or not digits.",
     )

@@ -6,7 +6,7 @@ looked for in it, and the view that looks most like digits to the network wins.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,40 @@ class Reading(NamedTuple):
     picture: Colours
     reduction: float
     sheet: Corners | None
+
+    @property
+    def text(self) -> str:
+        """The digits, with a dash for each mark that isn't one."""
+        return "".join("-" if a.digit is None else str(a.digit) for a in self.answers)
+
+    @property
+    def confidence(self) -> float:
+        """The lowest of all answers."""
+        return min(answer.confidence for answer in self.answers)
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why it is not all surely digits."""
+        reasons = [answer.reason or "not sure" for answer in self.answers if not answer.sure]
+        return list(dict.fromkeys(reasons))
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the reading in JSON's types. Each of the `digits` has the `digit` or null, its
+        `confidence`, whether that is `sure`, its `box` (left, top, right and bottom) and the
+        `reason` if it was refused. The `sheet` that was read is null or its four corners. Both are
+        in the picture's own pixels."""
+        digits = [
+            {
+                "digit": answer.digit,
+                "confidence": round(answer.confidence, 4),
+                "sure": answer.sure,
+                "box": list(answer.box),
+                "reason": answer.reason,
+            }
+            for answer in self.answers
+        ]
+        corners = None if self.sheet is None else (self.sheet * self.reduction).round().astype(int)
+        return {"digits": digits, "sheet": None if corners is None else corners.tolist()}
 
 
 class View(NamedTuple):

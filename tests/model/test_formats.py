@@ -3,6 +3,7 @@
 import math
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from mnist_cnn.evaluation.scores import compare_predictions
 from mnist_cnn.files import sha256
 from mnist_cnn.model.backend import keras, set_seed
 from mnist_cnn.model.formats import CHECKSUMS, FORMATS, check_conversion, load_model
+from mnist_cnn.model.formats.base import Metadata
 from mnist_cnn.model.network import build_network, predict_proba
 from mnist_cnn.params import ModelParams
 from stages.export import TOLERANCES, main
@@ -25,6 +27,14 @@ from tests.helpers import EVERY_BLOCK, PARAMS, ROOT, succeed
 
 Weights = npt.NDArray[np.float32]
 
+METADATA = Metadata(
+    classes=["ä", *"123456789"],
+    input="picture",
+    resizing="crop",
+    image_size=[28, 28],
+    color_mode="grayscale",
+    temperature=1.5,
+)
 SAMPLES = normalize(load_mnist().test_images[:72])
 
 
@@ -41,7 +51,7 @@ def export(network: keras.Sequential, folder: Path) -> None:
     folder.mkdir()
     for path, write, _ in FORMATS.values():
         with suppress_stderr():
-            write(network, folder / path.name, SAMPLES)
+            write(network, folder / path.name, SAMPLES, METADATA)
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -51,6 +61,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 EXPORT = """
 import sys
+import zipfile
 from pathlib import Path
 from tests.model.test_formats import export, random_network
 export(random_network(), Path(sys.argv[1]))
@@ -72,7 +83,8 @@ def test_bytes_depend_on_the_network_alone(exported: Path, tmp_path: Path) -> No
     succeed(ROOT, sys.executable, "-c", EXPORT, other, PYTHONHASHSEED="2")
     expected = checksums(exported)
     assert set(expected) == {path.name for path, *_ in FORMATS.values()} - {"saved_model"} | {
-        "saved_model/saved_model.pb"
+        "saved_model/saved_model.pb",
+        "saved_model/assets.extra/mnist_cnn.json",
     }
     assert checksums(tmp_path / "later") == expected
     assert checksums(tmp_path / "another process") == expected
@@ -86,6 +98,34 @@ def test_all_formats_answer_as_the_network_does(exported: Path) -> None:
         assert probabilities.dtype == np.float32
         tolerance = 0.1 if "int8" in path.name else 1e-5
         np.testing.assert_allclose(probabilities, expected, atol=tolerance)
+
+
+def test_all_formats_name_their_classes(exported: Path) -> None:
+    for path, *_ in FORMATS.values():
+        assert load_model(exported / path.name).metadata == METADATA
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "has other keys"),
+        ('{"classes": []}', "has other keys"),
+        (METADATA.to_json().replace('"picture"', '"sound"'), "has wrong values"),
+        (METADATA.to_json().replace('"crop"', "[]"), "has wrong values"),
+        (METADATA.to_json().replace('"1"', "1"), "has wrong values"),
+        (METADATA.to_json().replace('"1"', r'"\n"'), "has wrong values"),
+        (METADATA.to_json() + " " * 2**20, "has more than 1,048,576 characters"),
+        (METADATA.to_json().replace('"1",', ""), "it gives 10 probabilities"),
+    ],
+)
+def test_wrong_metadata_is_refused(exported: Path, tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes((exported / path.name).read_bytes().split(b"PK\x03\x04")[0])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("mnist_cnn.json", text)
+    with pytest.raises(InputError, match=rf"(?s)model.tflite is not usable \(.*{problem}"):
+        load_model(path, described=True)
 
 
 def test_a_conversion_may_decide_a_tie_differently(exported: Path) -> None:

@@ -1,5 +1,6 @@
-"""The user's own dataset in the whole pipeline: oblong colour images in three classes."""
+"""The user's own dataset in the whole pipeline: pictures of three colours."""
 
+import csv
 import io
 import json
 import shutil
@@ -11,20 +12,28 @@ import pytest
 import yaml
 from PIL import Image
 
+from mnist_cnn.reading.demo import Server
+from mnist_cnn.reading.reader import load_reader
 from tests.helpers import PARAMS_TEXT, STAGES, commit_all, run, set_params, stages_run, succeed
 
 # Names that could break CSV, YAML or TeX.
 NAMES = ["$blue_{", "grün, hell", "rot"]
 
 
+def picture(number: int, height: int = 20, width: int = 16) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 100, (height, width, 3), dtype=np.uint8)
+    pixels[..., 2 - number] += 100
+    return Image.fromarray(pixels)
+
+
 def draw(folder: Path, count: int = 40) -> None:
-    random = np.random.default_rng(0)
+    """Pictures of three colours, in several sizes and formats."""
     for number, name in enumerate(NAMES):
-        (folder / "train" / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True)
         for i in range(count):
-            image = random.integers(0, 100, (20, 16, 3), dtype=np.uint8)
-            image[..., 2 - number] += 100
-            Image.fromarray(image).save(folder / "train" / name / f"{i}.png")
+            suffix = ("png", "jpg", "webp")[i % 3]
+            picture(number, 20 + i, 36).save(folder / name / f"{i}.{suffix}")
+    (folder / NAMES[0] / "Thumbs.db").touch()
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +44,12 @@ def own(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (own / "params.yaml").write_text(PARAMS_TEXT)
     set_params(
         own,
-        prepare={"source": "colours", "test_split": 0.3, "validation_split": 0.3},
+        prepare={
+            "source": "colours",
+            "image_size": [20, 16],
+            "test_split": 0.3,
+            "validation_split": 0.3,
+        },
         train={"batch_size": 8, "learning_rate": 0.001, "shards": 1},
     )
     assert stages_run(own) == list(STAGES)
@@ -67,26 +81,50 @@ def test_the_metric_check_reads_the_names(own: Path) -> None:
     assert limits["colours"]["floors"]["accuracy"] > 0.5
 
 
-def test_predict_refuses_a_model_for_other_images(own: Path) -> None:
-    for model in ("model.onnx", "model.tflite"):
-        command = ("python", "-m", "mnist_cnn.reading.predict", "--model", f"models/{model}")
-        done = run(own, *command, "data/example.jpg")
-        assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith(
-            f"error: models/{model} is not usable (it takes images [20, 16, 3]): expected a model "
-            "that takes images [28, 56, 1] and gives 111 probabilities or takes images [28, 28, 1] "
-            "and gives 10 probabilities"
-        )
-        assert done.stderr.count("\n") == 1
+def test_files_that_are_not_pictures_are_listed(own: Path) -> None:
+    left_out = pd.read_csv(own / "data/prepared/left_out.csv")
+    assert left_out["file"].tolist() == [f"data/raw/colours/{NAMES[0]}/Thumbs.db"]
+
+
+@pytest.mark.parametrize("model", ["model.onnx", "model_int8.tflite"])
+def test_predict_answers_with_the_classes(own: Path, tmp_path: Path, model: str) -> None:
+    for number in range(3):
+        picture(number, 60, 45).save(tmp_path / f"{number}.png")
+    (tmp_path / "3.png").touch()
+    command = ("python", "-m", "mnist_cnn.reading.predict", "--model", f"models/{model}")
+    done = run(own, *command, "--format", "json", str(tmp_path))
+    *answers, unreadable = map(json.loads, done.stdout.splitlines())
+    assert [answer["class"] for answer in answers] == NAMES
+    assert all(answer["sure"] == (answer["confidence"] >= 0.9) for answer in answers)
+    assert (unreadable["class"], unreadable["sure"]) == (None, False)
+    assert "not a recognised image format" in unreadable["error"]
+    assert (done.returncode, done.stderr) == (1, "")
+    table = run(own, *command, str(tmp_path / "1.png"), "--explain", str(tmp_path)).stdout
+    assert table.startswith("class       confidence  picture\ngrün, hell  ")
+    assert (tmp_path / "0001-1.png").is_file()
+    rows = csv.DictReader(io.StringIO(run(own, *command, "--format", "csv", str(tmp_path)).stdout))
+    assert [row["class"] for row in rows][1:4] == NAMES
+
+
+def test_the_demo_answers_with_the_classes(own: Path) -> None:
+    file = io.BytesIO()
+    picture(2, 60, 45).save(file, "JPEG")
+    with Server(0, load_reader(own / "models/model.onnx")) as server:
+        answer = server.read(file.getvalue(), multiple=False)
+    assert answer["class"] == "rot"
+    (name, share), *others = answer["probabilities"]
+    assert (name, share) == ("rot", answer["confidence"])
+    assert {name for name, _ in others} == set(NAMES) - {"rot"}
+    assert answer["image"].startswith("data:image/png;base64,")
 
 
 def test_changed_data_runs_the_pipeline_again(own: Path, tmp_path: Path) -> None:
     changed = shutil.copytree(own, tmp_path / "clone")
-    Image.new("RGB", (16, 20)).save(changed / "data/raw/colours/train/rot/0.png")
+    Image.new("RGB", (16, 20)).save(changed / "data/raw/colours/rot/0.png")
     (changed / "data/raw/another").touch()
     printed = succeed(changed, "dvc", "repro", "--dry")
     assert "Running stage 'prepare'" in printed
-    shutil.copy(own / "data/raw/colours/train/rot/0.png", changed / "data/raw/colours/train/rot")
+    shutil.copy(own / "data/raw/colours/rot/0.png", changed / "data/raw/colours/rot")
     assert "Running stage" not in succeed(changed, "dvc", "repro", "--dry")
 
 

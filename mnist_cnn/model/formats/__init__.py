@@ -43,6 +43,10 @@ class Model:
     predict_batch: BatchModel
     metadata: Metadata | None = None
 
+    @property
+    def reads_digits(self) -> bool:
+        return self.metadata is None or self.metadata.input == "digit"
+
     def __call__(self, images: Images) -> Probabilities:
         size = prediction_batch_size(self.image_shape)
         batches = (images[start : start + size] for start in range(0, len(images), size))
