@@ -54,19 +54,20 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     """Create an empty folder `path`. Remove it and its contents when the block ends.
 
     Raises:
-        InputError: the folder can't be created.
+        InputError: the folder can't be created or written to, or the disk is full.
     """
     try:
         _remove(path)
         path.mkdir(parents=True)
+        yield path
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written ({describe_exception(error)}): expected a writable folder"
+            f"{path.parent} cannot be written ({describe_exception(error)}): expected a writable "
+            "folder and free space"
         ) from error
-    try:
-        yield path
     finally:
-        _remove(path)
+        with suppress(OSError):
+            _remove(path)
 
 
 def _remove(path: Path) -> None:

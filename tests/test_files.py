@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 from contextlib import suppress
@@ -102,10 +103,16 @@ def test_a_scratch_folder_starts_empty_and_is_removed(tmp_path: Path) -> None:
     assert not folder.exists()
     (tmp_path / "file").touch()
     with (
-        pytest.raises(InputError, match=r"file/scratch cannot be written \(Not a directory\)"),
+        pytest.raises(InputError, match=r"file cannot be written \(Not a directory\)"),
         scratch_folder(tmp_path / "file" / "scratch"),
     ):
         pass
+    with (
+        pytest.raises(InputError, match=r"new cannot be written \(No space left on device\)"),
+        scratch_folder(folder),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not folder.exists()
 
 
 def test_csv_has_the_same_bytes_on_any_system(tmp_path: Path) -> None:

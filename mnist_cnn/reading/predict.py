@@ -110,12 +110,15 @@ def _exit_code(result: Result) -> int:
 
 
 def _print_table(model: Model, results: Iterable[Result]) -> None:
-    print(f"{'digits' if model.reads_digits else 'class':<10}  confidence  picture")
+    width, heading = 10, "digits"
+    if model.metadata and not model.reads_digits:
+        width, heading = max(width, *map(len, model.metadata.classes)), "class"
+    print(f"{heading:<{width}}  confidence  picture")
     for path, answer, error in results:
         name, confidence = (answer.text, f"{answer.confidence:.1%}") if answer else ("", "")
         doubts = ", ".join(answer.doubts) if answer else error
         notes = [note for note in (path, doubts) if note]
-        print(f"{name:<10}  {confidence:>10}  {': '.join(notes)}", flush=True)
+        print(f"{name:<{width}}  {confidence:>10}  {': '.join(notes)}", flush=True)
 
 
 def _print_json(model: Model, results: Iterable[Result]) -> None:

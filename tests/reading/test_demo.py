@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import socket
 import subprocess
 import time
@@ -23,7 +24,7 @@ from scipy.interpolate import CubicSpline
 
 from mnist_cnn.data.mnist import load_mnist
 from mnist_cnn.model.formats import Model
-from mnist_cnn.model.formats.base import ImageBatch, Probabilities
+from mnist_cnn.model.formats.base import ImageBatch, Metadata, Probabilities
 from mnist_cnn.reading.demo import HOST, MAX_PICTURES, Server
 from mnist_cnn.reading.reader import READER
 from tests.helpers import ENVIRONMENT, ROOT, run
@@ -248,6 +249,27 @@ def test_touching_digits_are_read_with_several(browser: Browser) -> None:
         draw(page, 7)
         page.get_by_label("several digits").check()
         assert digits(page) == "72"
+
+
+def test_the_class_of_a_picture_is_shown_and_names_are_text(browser: Browser) -> None:
+    names = ["<b>ape</b>", *"bcdefghijklm"]
+    metadata = Metadata(names, "picture", "pad", [20, 16], "rgb", 1.0)
+    shares = np.array([[0.5, *[0.05] * 10, 0, 0]], np.float32)
+    with (
+        serving(Model((20, 16, 3), lambda _: shares, metadata)) as (_, address),
+        browser.new_page() as page,
+    ):
+        page.goto(address)
+        page.locator("canvas").click()
+        expect(page.locator("header")).to_have_text(re.compile(r"<b>ape</b>\s+50.0%not sure"))
+        expect(page.locator("li")).to_have_count(10)
+        assert page.locator("li").first.inner_text().split() == ["<b>ape</b>", "50.0%"]
+        assert not page.get_by_label("several digits").is_visible()
+        page.get_by_label("A picture").set_input_files(
+            {"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"}
+        )
+        expect(page.locator("#message")).to_contain_text("not a recognised image format")
+        expect(page.locator("article")).to_have_count(0)
 
 
 OUTLINES = """(canvas) => {

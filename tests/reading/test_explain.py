@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.patches import Patch, Polygon, Rectangle
 
+from mnist_cnn.reading.classify import Classification
 from mnist_cnn.reading.explain import CUT, DIGIT, MOST_MARKS, REFUSED, SHEET, draw_explanation
 from mnist_cnn.reading.reader import Answer, Box, Reading
 from tests.reading.helpers import SHEET as CORNERS
@@ -81,6 +82,19 @@ def test_the_sheet_is_outlined() -> None:
     (outline,) = (patch for patch in patches if isinstance(patch, Polygon))
     np.testing.assert_allclose(outline.get_xy()[:4], 2 * sheet, atol=1.01)
     assert colour(outline) == to_hex(SHEET)
+
+
+def test_the_likeliest_classes_of_a_picture_are_drawn() -> None:
+    names = [f"${number}_{{" for number in range(12)]
+    shares = np.array([0.1, 0.6, *[0.03] * 10], np.float32)
+    answer = Classification(shares, names, np.zeros((20, 16, 3), np.float32))
+    figure = draw_explanation(answer)
+    figure.draw_without_rendering()
+    _, bars = figure.axes
+    assert [label.get_text() for label in bars.get_yticklabels()][:2] == ["$1_{", "$0_{"]
+    widths = [bar.get_width() for bar in rectangles(bars)]
+    np.testing.assert_allclose(widths, [0.6, 0.1, *[0.03] * 8])
+    assert bars.get_title() == "classified as $1_{, not sure"
 
 
 def test_only_the_first_of_many_marks_get_a_row() -> None:
