@@ -109,10 +109,11 @@ def read_digits(model: Model, file: File, multiple: bool = False) -> Reading:
     picture, reduction = read_picture(file)
     best: list[Answer] = []
     for view in _views(picture):
-        answers = _read_view(model, view, multiple)
+        answers, clear = _read_view(model, view, multiple)
         if answers and (not best or _score(answers) > _score(best)):
             best, best_view = answers, view
-        if _complete(best):
+        # Digits cut by a wrong sheet's side are erased with the shadows, except from clear ink.
+        if _complete(best) and (clear or view.sheet is None):
             break
     if not best:
         raise InputError("it shows no digits: expected ink that stands out from the background")
@@ -131,10 +132,11 @@ def _views(picture: Colours) -> Iterator[View]:
         yield View(np.atleast_3d(pixels), to_picture, corners)
 
 
-def _read_view(model: Model, view: View, multiple: bool) -> list[Answer]:
+def _read_view(model: Model, view: View, multiple: bool) -> tuple[list[Answer], bool]:
     """Find a view's ink with each of WIDEST_STROKES and read it; the first is enough if it is
-    complete. Nobody writes across the edge of a sheet. Ones in what the first ink shows to lie
-    inside of the view may be pieces of wide strokes, so they don't replace it."""
+    complete. Also return whether it is. Nobody writes across the edge of a sheet. Ones in what the
+    first ink shows to lie inside of the view may be pieces of wide strokes, so they don't replace
+    it."""
     grey = _clearest_channel(view.pixels)
     shape = view.pixels.shape
     best: list[Answer] = []
@@ -146,8 +148,8 @@ def _read_view(model: Model, view: View, multiple: bool) -> list[Answer]:
         if answers and (not best or (_score(answers) > _score(best) and not pieces)):
             best = answers
         if widest_stroke is None and _complete(best):
-            break
-    return best
+            return best, True
+    return best, False
 
 
 def _clearest_channel(view: Colours) -> Grey:

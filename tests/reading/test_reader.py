@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from mnist_cnn.data.mnist import load_mnist
 from mnist_cnn.errors import InputError
 from mnist_cnn.model.formats import Model
+from mnist_cnn.reading import reader as reading
 from mnist_cnn.reading.reader import READER, Answer, load_reader, read_digits
 from tests.reading.helpers import (
     OTHER,
@@ -210,6 +211,22 @@ def test_letters_and_scribbles_are_refused(letter: str, multiple: bool) -> None:
     (answer,) = answers(reader(), drawing(*LETTERS[letter]), multiple)
     assert (answer.digit, answer.reason) == (None, "not a digit")
     assert answer.confidence > 0.5
+
+
+def test_a_sheet_that_cuts_a_digit_does_not_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Image.new("L", (900, 600), 200)
+    for place in (20, 170, 320, 470):  # something else beside the sheet
+        desk.paste(drawing(*LETTERS["asterisk"]).resize((80, 80)), (10, place))
+    desk.paste(235, (100, 60, 800, 540))
+    for number, digit in enumerate([2, 0, 6]):
+        mask = Image.fromarray(glyph(digit)).resize((112, 112), Image.Resampling.BICUBIC)
+        desk.paste(20, (250 + 130 * number, 240), mask)
+    whole = np.array([(100, 60), (800, 60), (800, 540), (100, 540)], np.float32)
+    cut = whole.copy()
+    cut[1:3, 0] = 560
+    monkeypatch.setattr(reading, "find_sheets", lambda _: [cut, whole])
+    read = answers(reader(), desk, multiple=True)
+    assert [answer.digit for answer in read] == [2, 0, 6]
 
 
 def test_a_row_on_ruled_paper_beside_a_margin() -> None:
