@@ -51,10 +51,10 @@ def group_strokes(mask: Mask, multiple: bool) -> tuple[Components, Boxes]:
 def _join_parts(boxes: Boxes, large: Mask, tallest: int) -> tuple[npt.NDArray[np.int_], Boxes]:
     """Return the index of each part's digit, or -1, and the digits' boxes.
 
-    Parts are visited from the tallest to the shortest. A part joins the first digit whose box
-    covers more than half of its own. It also joins a digit that is close by for the size of both,
-    if it is too short to be a digit itself, or is above or below it and the two together are no
-    taller than `tallest`.
+    Parts are visited from the tallest to the shortest. A part joins a digit whose box covers more
+    than half of its own. It also joins a digit that is close by for the size of both, if it is too
+    short to be a digit itself, or is above or below it and the two together are not much taller
+    than `tallest`. Of several digits, it joins the one that it overlaps most from left to right.
     """
     heights, widths = (boxes[:, 2:] - boxes[:, :2]).T
     digits = np.full(len(boxes), -1)
