@@ -248,8 +248,9 @@ def _refuse(answer: Answer) -> Answer:
 
 
 def _complete(answers: list[Answer]) -> bool:
-    """Return whether all answers are surely digits, and not only ones."""
-    return bool(answers) and all(a.sure for a in answers) and not _only_ones(answers)
+    """Return whether all answers are surely digits, and not only ones or pieces of a line."""
+    sure = bool(answers) and all(a.sure for a in answers)
+    return sure and not _only_ones(answers) and not _pieces(answers)
 
 
 def _only_ones(answers: list[Answer]) -> bool:
@@ -257,10 +258,18 @@ def _only_ones(answers: list[Answer]) -> bool:
     return {answer.digit for answer in answers} <= {1, None}
 
 
+def _pieces(answers: list[Answer]) -> int:
+    """Count the ones that are above each other: more than two are likely pieces of a line, such as
+    a margin."""
+    left, right = np.array([a.box[::2] for a in answers if a.digit == 1]).reshape(-1, 2).T
+    overlapping = (left < right[:, np.newaxis]) & (left[:, np.newaxis] < right)
+    return int((overlapping.sum(axis=1) > 2).sum())
+
+
 def _score(answers: list[Answer]) -> float:
     """Count the answers that are digits, less those that are not, by confidence: more digits win,
     so that a wrong sheet doesn't win by cutting some off."""
-    return sum(
+    return -2 * ONE_WEIGHT * _pieces(answers) + sum(
         (ONE_WEIGHT if a.digit == 1 else 1) * (2 * a.confidence - 1) if a.digit is not None else -1
         for a in answers
     )

@@ -239,3 +239,16 @@ def test_a_row_on_ruled_paper_beside_a_margin() -> None:
         paper.paste((190, 40, 50), (130 + 110 * number, 208), mask)
     read = answers(reader(), paper, multiple=True)
     assert [answer.digit for answer in read] == [2, 0, 1, 6]
+
+
+def test_a_faint_margin_in_pieces_is_not_a_row_of_ones() -> None:
+    paper = Image.new("L", (700, 500), 235)
+    draw = ImageDraw.Draw(paper)
+    draw.line((60, 0, 60, 500), 190, 4)
+    for top in range(10, 480, 60):
+        draw.line((60, top, 60, top + 45), 20, 4)
+    for number, digit in enumerate([2, 0, 1, 6]):
+        mask = Image.fromarray(glyph(digit)).resize((84, 84), Image.Resampling.BICUBIC)
+        paper.paste(20, (130 + 110 * number, 208), mask)
+    read = answers(reader(), paper, multiple=True)
+    assert [answer.digit for answer in read] == [2, 0, 1, 6]
