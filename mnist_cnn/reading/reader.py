@@ -110,7 +110,8 @@ def read_digits(model: Model, file: File, multiple: bool = False) -> Reading:
     best: list[Answer] = []
     for view in _views(picture):
         answers, clear = _read_view(model, view, multiple)
-        if answers and (not best or _score(answers) > _score(best)):
+        better = not best or _score(answers) > _score(best)
+        if answers and better and (_complete(answers) or not _complete(best)):
             best, best_view = answers, view
         # Digits cut by a wrong sheet's side are erased with the shadows, except from clear ink.
         if _complete(best) and (clear or view.sheet is None):

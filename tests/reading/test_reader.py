@@ -229,6 +229,18 @@ def test_a_sheet_that_cuts_a_digit_does_not_win(monkeypatch: pytest.MonkeyPatch)
     assert [answer.digit for answer in read] == [2, 0, 6]
 
 
+def test_a_doubtful_digit_more_does_not_replace_a_sheet_that_is_surely_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (two,) = answers(always(2), drawing(SEVEN))
+    doubtful = two._replace(confidence=0.7)
+    reads = iter([([], False), ([two, two], False), ([two, two, doubtful], False)])
+    monkeypatch.setattr(reading, "_read_view", lambda *_: next(reads))
+    whole = np.array([(0, 0), (120, 0), (120, 120), (0, 120)], np.float32)
+    monkeypatch.setattr(reading, "find_sheets", lambda _: [whole, whole])
+    assert len(answers(ZERO, drawing(SEVEN), multiple=True)) == 2
+
+
 def test_a_row_on_ruled_paper_beside_a_margin() -> None:
     paper = Image.new("RGB", (700, 500), (235, 235, 235))
     rules = [(0, y, 700, y) for y in range(20, 500, 40)]
