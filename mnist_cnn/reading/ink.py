@@ -122,27 +122,32 @@ def _without_border(contrast: Grey) -> Grey:
 
 def _without_rules(contrast: Grey, noise: float) -> Grey:
     """Erase a paper's rules or squares, from ink [H, W]: thin lines from side to side. Where a rule
-    crosses a stroke, the stroke stays: what is longer than a rule is thick, across the rule,
-    survives a morphological opening."""
+    crosses a stroke, the stroke stays: it is longer than a rule is thick, across the rule, so that
+    it survives a morphological opening, or darker than the rule."""
     step = max(contrast.shape) // 500 + 1
     small = cv2.resize(contrast, None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_AREA)
     for turned in (False, True):
-        rules, reach = _find_rules(np.ascontiguousarray(small.T if turned else small), noise)
-        if reach:
-            size = step * (2 * reach + 1)
-            kernel = np.ones((1, size) if turned else (size, 1))
-            opened = cv2.morphologyEx(contrast, cv2.MORPH_OPEN, kernel)
-            rules = np.ascontiguousarray(rules.T if turned else rules)
-            where = cv2.resize(rules, contrast.shape[::-1], interpolation=cv2.INTER_NEAREST)
-            contrast = np.where(where, opened, contrast).astype(np.float32)
+        rules = _find_rules(np.ascontiguousarray(small.T if turned else small), noise)
+        if not rules:
+            continue
+        size = step * int(np.median([thickness for _, thickness in rules]))
+        kernel = np.ones((1, size) if turned else (size, 1))
+        highest = cv2.dilate(contrast, kernel)
+        darkness = np.zeros_like(contrast)
+        for points, thickness in rules:
+            line = (points[:, ::-1] if turned else points) * step
+            usual = float(np.median(highest[line[:, 1], line[:, 0]]))
+            cv2.polylines(darkness, [line + step // 2], False, usual, step * thickness)
+        stroke = np.maximum(cv2.morphologyEx(contrast, cv2.MORPH_OPEN, kernel), contrast - darkness)
+        contrast = np.where(darkness > 0, stroke, contrast).astype(np.float32)
     return contrast
 
 
-def _find_rules(contrast: Grey, noise: float) -> tuple[npt.NDArray[np.uint8], int]:
-    """Return where there are rules, nearly along the rows, and half their thickness, or 0 if there
-    is none from side to side."""
+def _find_rules(contrast: Grey, noise: float) -> list[tuple[npt.NDArray[np.int32], int]]:
+    """Return the points (x, y) and the thickness of each rule that is nearly along the rows; none
+    if none is from side to side."""
     height, width = contrast.shape
-    rules = np.zeros(contrast.shape, np.uint8)
+    rules: list[tuple[npt.NDArray[np.int32], int]] = []
     thickest = max(max(height, width) // 110, 2) * 2 + 1
     thin = contrast - cv2.morphologyEx(contrast, cv2.MORPH_OPEN, np.ones((thickest, 1)))
     mask = (thin > max(1.5 * noise, 0.015, 0.1 * float(contrast.max()))).astype(np.uint8)
@@ -150,8 +155,7 @@ def _find_rules(contrast: Grey, noise: float) -> tuple[npt.NDArray[np.uint8], in
     joined = cv2.morphologyEx(runs, cv2.MORPH_CLOSE, np.ones((1, width // 15 + 1)))
     _, parts, stats, _ = cv2.connectedComponentsWithStats(joined)
     if not (stats[1:, 2] > 0.85 * width).any():
-        return rules, 0
-    halves = []
+        return rules
     for part in np.flatnonzero(stats[1:, 2] > 0.4 * width) + 1:
         left, top, wide, high, _ = stats[part]
         window = np.s_[top : top + high, left : left + wide]
@@ -161,17 +165,20 @@ def _find_rules(contrast: Grey, noise: float) -> tuple[npt.NDArray[np.uint8], in
         y = (np.arange(high) @ here)[x] / counts[x]
         near = np.ones(len(x), bool)
         for limit in (thickest, 2):  # leave out what is attached to the rule
-            line = np.polyval(np.polyfit(x[near] / wide, y[near], 2), x / wide)
-            near = np.abs(line - y) < limit
+            curve = np.polyfit(x[near] / wide, y[near], 2)
+            near = np.abs(np.polyval(curve, x / wide) - y) < limit
             if near.sum() < wide / 2:
                 break
         else:
-            found = np.clip(np.round(line).astype(int), 0, high - 1)
-            if mask[window][found, x].mean() > 0.7:
-                halves.append(int(np.median(counts[x][near]) / 2) + 1)
-                points = np.stack([x + left, found + top], axis=1).astype(np.int32)
-                cv2.polylines(rules, [points], False, 1, 2 * halves[-1] + 1)
-    return rules, int(np.median(halves)) if halves else 0
+            # From side to side, if the rule goes on behind a digit.
+            for column in (np.arange(width), x + left):
+                row = np.round(np.polyval(curve, (column - left) / wide)).astype(int) + top
+                row = np.clip(row, 0, height - 1)
+                if mask[row, column].mean() > 0.7:
+                    points = np.stack([column, row], axis=1).astype(np.int32)
+                    rules.append((points, 2 * int(np.median(counts[x][near]) / 2) + 3))
+                    break
+    return rules
 
 
 def dilate(mask: Mask) -> Mask:

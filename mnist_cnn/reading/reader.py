@@ -145,10 +145,12 @@ def read_digits(model: Model, file: File, multiple: bool = False) -> Reading:
     picture, reduction = read_picture(file)
     best: list[Answer] = []
     for view in _views(picture):
-        answers = _read_view(model, view, multiple)
-        if answers and (not best or _score(answers) > _score(best)):
+        answers, clear = _read_view(model, view, multiple)
+        better = not best or _score(answers) > _score(best)
+        if answers and better and (_complete(answers) or not _complete(best)):
             best, best_view = answers, view
-        if _complete(best):
+        # Digits cut by a wrong sheet's side are erased with the shadows, except from clear ink.
+        if _complete(best) and (clear or view.sheet is None):
             break
     if not best:
         raise InputError("it shows no digits: expected ink that stands out from the background")
@@ -167,10 +169,11 @@ def _views(picture: Colours) -> Iterator[View]:
         yield View(np.atleast_3d(pixels), to_picture, corners)
 
 
-def _read_view(model: Model, view: View, multiple: bool) -> list[Answer]:
+def _read_view(model: Model, view: View, multiple: bool) -> tuple[list[Answer], bool]:
     """Find a view's ink with each of WIDEST_STROKES and read it; the first is enough if it is
-    complete. Nobody writes across the edge of a sheet. Ones in what the first ink shows to lie
-    inside of the view may be pieces of wide strokes, so they don't replace it."""
+    complete. Also return whether it is. Nobody writes across the edge of a sheet. Ones in what the
+    first ink shows to lie inside of the view may be pieces of wide strokes, so they don't replace
+    it."""
     grey = _clearest_channel(view.pixels)
     shape = view.pixels.shape
     best: list[Answer] = []
@@ -182,8 +185,8 @@ def _read_view(model: Model, view: View, multiple: bool) -> list[Answer]:
         if answers and (not best or (_score(answers) > _score(best) and not pieces)):
             best = answers
         if widest_stroke is None and _complete(best):
-            break
-    return best
+            return best, True
+    return best, False
 
 
 def _clearest_channel(view: Colours) -> Grey:
@@ -282,8 +285,9 @@ def _refuse(answer: Answer) -> Answer:
 
 
 def _complete(answers: list[Answer]) -> bool:
-    """Return whether all answers are surely digits, and not only ones."""
-    return bool(answers) and all(a.sure for a in answers) and not _only_ones(answers)
+    """Return whether all answers are surely digits, and not only ones or pieces of a line."""
+    sure = bool(answers) and all(a.sure for a in answers)
+    return sure and not _only_ones(answers) and not _pieces(answers)
 
 
 def _only_ones(answers: list[Answer]) -> bool:
@@ -291,10 +295,18 @@ def _only_ones(answers: list[Answer]) -> bool:
     return {answer.digit for answer in answers} <= {1, None}
 
 
+def _pieces(answers: list[Answer]) -> int:
+    """Count the ones that are above each other: more than two are likely pieces of a line, such as
+    a margin."""
+    left, right = np.array([a.box[::2] for a in answers if a.digit == 1]).reshape(-1, 2).T
+    overlapping = (left < right[:, np.newaxis]) & (left[:, np.newaxis] < right)
+    return int((overlapping.sum(axis=1) > 2).sum())
+
+
 def _score(answers: list[Answer]) -> float:
     """Count the answers that are digits, less those that are not, by confidence: more digits win,
     so that a wrong sheet doesn't win by cutting some off."""
-    return sum(
+    return -2 * ONE_WEIGHT * _pieces(answers) + sum(
         (ONE_WEIGHT if a.digit == 1 else 1) * (2 * a.confidence - 1) if a.digit is not None else -1
         for a in answers
     )

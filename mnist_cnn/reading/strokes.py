@@ -51,10 +51,10 @@ def group_strokes(mask: Mask, multiple: bool) -> tuple[Components, Boxes]:
 def _join_parts(boxes: Boxes, large: Mask, tallest: int) -> tuple[npt.NDArray[np.int_], Boxes]:
     """Return the index of each part's digit, or -1, and the digits' boxes.
 
-    Parts are visited from the tallest to the shortest. A part joins the first digit whose box
-    covers more than half of its own. It also joins a digit that is close by for the size of both,
-    if it is too short to be a digit itself, or is above or below it and the two together are no
-    taller than `tallest`.
+    Parts are visited from the tallest to the shortest. A part joins a digit whose box covers more
+    than half of its own. It also joins a digit that is close by for the size of both, if it is too
+    short to be a digit itself, or is above or below it and the two together are not much taller
+    than `tallest`. Of several digits, it joins the one that it overlaps most from left to right.
     """
     heights, widths = (boxes[:, 2:] - boxes[:, :2]).T
     digits = np.full(len(boxes), -1)
@@ -74,11 +74,12 @@ def _join_parts(boxes: Boxes, large: Mask, tallest: int) -> tuple[npt.NDArray[np
         inside = (overlap > 0) & (down * across > part_height * part_width / 2)
         close = overlap > -np.minimum(height, 2 * max(part_height, part_width)) / 4
         stroke = part_height < height / 2
-        stacked = (across > np.minimum(width, part_width) / 2) & (joined_height <= tallest)
+        stacked = (across > np.minimum(width, part_width) / 2) & (joined_height <= 1.2 * tallest)
         (matches,) = np.nonzero(inside | (close & (stroke | stacked)))
         if len(matches):
-            digits[part] = matches[0]
-            joint[matches[0]] = joined[matches[0]]
+            match = matches[across[matches].argmax()]
+            digits[part] = match
+            joint[match] = joined[match]
         elif large[part]:
             digits[part] = count
             joint[count] = boxes[part]
@@ -87,13 +88,18 @@ def _join_parts(boxes: Boxes, large: Mask, tallest: int) -> tuple[npt.NDArray[np
 
 
 def _reading_order(boxes: Boxes) -> list[int]:
-    """Return the indices of `boxes` line by line, from left to right. A box is on a line if its
-    middle is higher than the bottom of the line's first box."""
+    """Return the indices of `boxes` line by line, from left to right. A box continues the line
+    whose last box overlaps it most, if that is more than half of the lower one's height: so lines
+    may slope."""
     lines: list[list[int]] = []
-    for digit in np.argsort(boxes[:, 0] + boxes[:, 2], kind="stable").tolist():
-        top, _, bottom, _ = boxes[digit]
-        if lines and (top + bottom) / 2 < boxes[lines[-1][0], 2]:
-            lines[-1].append(digit)
+    for digit in np.argsort(boxes[:, 1], kind="stable").tolist():
+        last = boxes[[line[-1] for line in lines]].reshape(-1, 4)
+        top, bottom = boxes[digit, [0, 2]]
+        overlap = np.minimum(last[:, 2], bottom) - np.maximum(last[:, 0], top)
+        share = overlap / np.minimum(last[:, 2] - last[:, 0], bottom - top)
+        if share.max(initial=0) > 0.5:
+            lines[share.argmax()].append(digit)
         else:
             lines.append([digit])
-    return [digit for line in lines for digit in sorted(line, key=lambda digit: boxes[digit, 1])]
+    lines.sort(key=lambda line: boxes[line][:, [0, 2]].mean())
+    return [digit for line in lines for digit in line]

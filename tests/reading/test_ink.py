@@ -1,5 +1,6 @@
 """Tell ink from its background."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -41,6 +42,24 @@ def test_rules_are_not_ink() -> None:
     paper[15::30] = paper[16::30] = 0.5
     assert wrong(np.minimum(paper, 0.9 - 2 * INK), widest_stroke=0.1) < 0.15
     assert wrong(np.minimum(paper, 0.9 - 2 * INK), widest_stroke=None) > 0.3
+
+
+def test_a_stroke_along_a_rule_stays() -> None:
+    ink = np.zeros(SHAPE, np.float32)
+    ink[59:62, 90:150] = ink[59:150, 140:150] = 1
+    paper = np.full(SHAPE, 0.9, np.float32)
+    paper[29::30] = paper[30::30] = paper[31::30] = 0.7
+    found = find_ink(paper * (1 - 0.7 * ink), widest_stroke=0.1) > 0.5
+    assert (found != (ink > 0)).sum() < 0.1 * ink.sum()
+
+
+def test_a_rule_behind_a_wide_digit_is_not_ink() -> None:
+    ink = np.zeros(SHAPE, np.float32)
+    cv2.rectangle(ink, (140, 70), (170, 137), 1, -1)
+    paper = np.full(SHAPE, 0.9, np.float32)
+    paper[29::30] = paper[30::30] = paper[31::30] = 0.6
+    found = find_ink(paper * (1 - 0.7 * ink), widest_stroke=0.3) > 0.5
+    assert (found != (ink > 0)).sum() < 0.1 * ink.sum()
 
 
 @pytest.mark.parametrize("widest_stroke", [None, 0.1])

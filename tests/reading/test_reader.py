@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from mnist_cnn.data.mnist import load_mnist
 from mnist_cnn.errors import InputError
 from mnist_cnn.model.formats import Model
+from mnist_cnn.reading import reader as reading
 from mnist_cnn.reading.reader import READER, Answer, load_reader, read_digits
 from tests.reading.helpers import (
     OTHER,
@@ -212,6 +213,34 @@ def test_letters_and_scribbles_are_refused(letter: str, multiple: bool) -> None:
     assert answer.confidence > 0.5
 
 
+def test_a_sheet_that_cuts_a_digit_does_not_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Image.new("L", (900, 600), 200)
+    for place in (20, 170, 320, 470):  # something else beside the sheet
+        desk.paste(drawing(*LETTERS["asterisk"]).resize((80, 80)), (10, place))
+    desk.paste(235, (100, 60, 800, 540))
+    for number, digit in enumerate([2, 0, 6]):
+        mask = Image.fromarray(glyph(digit)).resize((112, 112), Image.Resampling.BICUBIC)
+        desk.paste(20, (250 + 130 * number, 240), mask)
+    whole = np.array([(100, 60), (800, 60), (800, 540), (100, 540)], np.float32)
+    cut = whole.copy()
+    cut[1:3, 0] = 560
+    monkeypatch.setattr(reading, "find_sheets", lambda _: [cut, whole])
+    read = answers(reader(), desk, multiple=True)
+    assert [answer.digit for answer in read] == [2, 0, 6]
+
+
+def test_a_doubtful_digit_more_does_not_replace_a_sheet_that_is_surely_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (two,) = answers(always(2), drawing(SEVEN))
+    doubtful = two._replace(confidence=0.7)
+    reads = iter([([], False), ([two, two], False), ([two, two, doubtful], False)])
+    monkeypatch.setattr(reading, "_read_view", lambda *_: next(reads))
+    whole = np.array([(0, 0), (120, 0), (120, 120), (0, 120)], np.float32)
+    monkeypatch.setattr(reading, "find_sheets", lambda _: [whole, whole])
+    assert len(answers(ZERO, drawing(SEVEN), multiple=True)) == 2
+
+
 def test_a_row_on_ruled_paper_beside_a_margin() -> None:
     paper = Image.new("RGB", (700, 500), (235, 235, 235))
     rules = [(0, y, 700, y) for y in range(20, 500, 40)]
@@ -220,5 +249,18 @@ def test_a_row_on_ruled_paper_beside_a_margin() -> None:
     for number, digit in enumerate([2, 0, 1, 6]):
         mask = Image.fromarray(glyph(digit)).resize((84, 84), Image.Resampling.BICUBIC)
         paper.paste((190, 40, 50), (130 + 110 * number, 208), mask)
+    read = answers(reader(), paper, multiple=True)
+    assert [answer.digit for answer in read] == [2, 0, 1, 6]
+
+
+def test_a_faint_margin_in_pieces_is_not_a_row_of_ones() -> None:
+    paper = Image.new("L", (700, 500), 235)
+    draw = ImageDraw.Draw(paper)
+    draw.line((60, 0, 60, 500), 190, 4)
+    for top in range(10, 480, 60):
+        draw.line((60, top, 60, top + 45), 20, 4)
+    for number, digit in enumerate([2, 0, 1, 6]):
+        mask = Image.fromarray(glyph(digit)).resize((84, 84), Image.Resampling.BICUBIC)
+        paper.paste(20, (130 + 110 * number, 208), mask)
     read = answers(reader(), paper, multiple=True)
     assert [answer.digit for answer in read] == [2, 0, 1, 6]

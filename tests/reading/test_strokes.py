@@ -82,6 +82,15 @@ def test_several_digits_in_reading_order() -> None:
         assert abs(top - y - 20) < 8
 
 
+def test_lines_may_slope() -> None:
+    places = [
+        (100 * column, 250 * line - 35 * column + 150) for line in (0, 1) for column in range(5)
+    ]
+    found = boxes(*(moved(x, y) for x, y in reversed(places)), size=(600, 600))
+    for (top, left, _, _), (x, y) in zip(found, places, strict=True):
+        np.testing.assert_allclose((top, left), (y + 20, x + 20), atol=8)
+
+
 def test_a_column_of_digits() -> None:
     found = boxes(moved(0, 300), moved(10, 200), moved(0, 100), moved(5, 0))
     assert found[:, 0].tolist() == sorted(found[:, 0])
@@ -94,6 +103,21 @@ def test_strokes_that_belong_together_stay_together() -> None:
     assert len(boxes(bar, rest, moved(100, 10))) == 2
     crossing = [(40, 55), (50, 55)]  # the dash of a 7, beside its stroke
     assert len(boxes(SEVEN, crossing)) == 1
+
+
+def test_a_bar_belongs_to_the_digit_below_it() -> None:
+    rest = [(24, 36), (24, 60), (60, 70), (60, 100), (20, 110)]  # of a 5
+    bar = [(24, 18), (78, 18)]  # reaches to the next digit, which is taller
+    zero = [(90, 5), (140, 5), (140, 115), (90, 115), (90, 5)]
+    found = boxes(bar, rest, zero)
+    np.testing.assert_allclose(found[:, 1], (20, 86), atol=4)
+
+
+def test_a_digit_of_two_parts_may_be_the_tallest() -> None:
+    upper = [(70, 20), (24, 20), (24, 55)]  # of a 5
+    lower = [(24, 70), (60, 75), (60, 105), (20, 112)]
+    seven = [(110, 30), (150, 30), (120, 112)]
+    assert len(boxes(upper, lower, seven)) == 2
 
 
 def test_without_multiple_all_is_one_digit() -> None:
