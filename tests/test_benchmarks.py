@@ -2,14 +2,17 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import ExifTags, Image
 
-from benchmarks import compare
+from benchmarks import compare, datasets
 from benchmarks.contestants import ALTERNATIVES, compose
 from benchmarks.race import RUNS, picture, summary
+from mnist_cnn.data import raw
 from mnist_cnn.params import load_params
-from tests.helpers import ROOT, succeed
+from tests.helpers import PARAMS, ROOT, succeed
 from tests.pipeline.test_recipes import compose as compose_with_dvc
 
 RESULTS = pd.DataFrame(
@@ -101,3 +104,43 @@ def test_peak_memory_is_in_megabytes_of_a_million_bytes(tmp_path: Path) -> None:
     # In a new process: until it starts the stage, a child counts its parent's memory.
     peak = float(succeed(ROOT, "python", "-c", program, str(tmp_path)))
     assert 500 < peak < 550
+
+
+def test_the_example_datasets_are_what_they_say(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(datasets, "PHOTOGRAPHS", 8)
+    monkeypatch.setattr(datasets, "FOLDERS", {"train": 2, "val": 1, "test": 1})
+    monkeypatch.setattr(datasets, "SHAPES", {"circle": 3, "ring": 2})
+    for name in ("", "again"):
+        datasets.write_photographs(tmp_path / name / "photographs")
+        datasets.write_letters(tmp_path / name / "letters")
+        datasets.write_shapes(tmp_path / name / "shapes.npz")
+    for path in (tmp_path / "again").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / path.relative_to(tmp_path / "again")).read_bytes()
+
+    monkeypatch.setattr(raw, "RAW", tmp_path)
+    read = {}
+    for source in ("photographs", "letters", "shapes.npz"):
+        changes = {"source": source, "image_size": [32, 32]}
+        (tmp_path / f"{source}.scratch").mkdir()
+        params = PARAMS.prepare.model_copy(update=changes)
+        read[source] = raw.load_raw(params, tmp_path / f"{source}.scratch")
+    photographs, letters, shapes = read.values()
+    assert photographs.classes.tolist() == ["bolt", "gear", "key", "nut", "washer", "wrench"]
+    assert photographs.train_images.shape == (48, 32, 32, 3)
+    assert {Path(path).name for path in photographs.left_out} == {"Thumbs.db"}
+    assert "".join(letters.classes) == datasets.LETTERS
+    sets = (letters.train_images, letters.validation_images, letters.test_images)
+    assert [images.shape for images in sets] == [(n, 32, 32, 1) for n in (20, 10, 10)]
+    assert shapes.train_images.shape == (5, 32, 32)
+    assert shapes.classes[shapes.train_labels].tolist() == ["circle"] * 3 + ["ring"] * 2
+
+    files = (tmp_path / "photographs").rglob("IMG*")
+    pictures = [Image.open(path) for path in files]
+    sizes = np.array([picture.size for picture in pictures])
+    assert sizes.min() >= 90
+    assert sizes.max() <= 500
+    assert {width > height for width, height in sizes} == {True, False}
+    turned = {picture.getexif().get(ExifTags.Base.Orientation, 1) for picture in pictures}
+    assert turned == {1, 6}

@@ -27,7 +27,8 @@ def compose(folder: Path, *overrides: str, config: Path = ROOT) -> dict[str, obj
     """Return what `dvc exp run` writes to params.yaml, using the same function."""
     output = folder / "composed.yaml"
     compose_and_dump(output, str(config), None, "params", str(config), list(overrides))
-    check_image_size(load_params(output), 28, 28)
+    params = load_params(output)
+    check_image_size(params, *params.prepare.image_size or (28, 28))
     return dict(leaves(yaml.safe_load(output.read_text())))
 
 
