@@ -3,7 +3,7 @@
 FOLDER is `data/raw` unless given. Each dataset is drawn from a fixed seed:
 
 - `photographs`: 900 JPEG files of 6 kinds of parts on a table, of many sizes, in one folder per
-  class, next to files that aren't pictures
+  class, next to files that aren't pictures; `new photographs` has one more of each
 - `letters`: 1,800 grey PNG files of 10 letters in many fonts, in folders train, val and test
 - `shapes.npz`: 1,552 grey images of 6 shapes, 800 of the first and 12 of the last
 """
@@ -25,6 +25,7 @@ Outline = tuple[Sequence[Array], Sequence[Array]]
 
 PARTS = ("bolt", "gear", "key", "nut", "washer", "wrench")
 PHOTOGRAPHS = 150  # of each part
+NAMES = ("photographs", "new photographs", "letters", "shapes.npz")
 LETTERS = "ABCDEFGHIJ"
 FOLDERS = {"train": 120, "val": 30, "test": 30}  # letters of each class
 SHAPES = {"circle": 800, "square": 400, "triangle": 200, "star": 100, "cross": 40, "ring": 12}
@@ -42,16 +43,19 @@ TABLES = (
 METALS = ((0.7, 0.71, 0.73), (0.45, 0.46, 0.48), (0.72, 0.58, 0.3), (0.68, 0.42, 0.3), (0.2,) * 3)
 
 
-def write_photographs(folder: Path) -> None:
+def write_photographs(folder: Path, new: Path) -> None:
+    new.mkdir(parents=True)
     for label, kind in enumerate(PARTS):
         (folder / kind).mkdir(parents=True)
-        for number in range(PHOTOGRAPHS):
+        for number in range(PHOTOGRAPHS + 1):
             random = np.random.default_rng([1, label, number])
             picture, exif = Image.fromarray(photograph(kind, random)), Image.Exif()
             if random.random() < 0.2:  # the camera was held upright
                 picture = picture.transpose(Image.Transpose.ROTATE_90)
                 exif[ExifTags.Base.Orientation] = 6
             path = folder / kind / f"IMG_{number:04}.{pick(('jpg', 'JPG', 'jpeg'), random)}"
+            if number == PHOTOGRAPHS:
+                path = new / f"{kind}.jpg"
             picture.save(path, quality=int(random.integers(70, 96)), exif=exif)
         (folder / kind / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
     (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
@@ -194,6 +198,8 @@ def scan(page: Array, shape: Shape, turn: float, random: Random) -> Pixels:
 
 if __name__ == "__main__":
     raw = Path(sys.argv[1] if len(sys.argv) > 1 else "data/raw")
-    write_photographs(raw / "photographs")
+    if found := [name for name in NAMES if (raw / name).exists()]:
+        sys.exit(f"error: {raw / found[0]} exists: remove it to draw it again")
+    write_photographs(raw / "photographs", raw / "new photographs")
     write_letters(raw / "letters")
     write_shapes(raw / "shapes.npz")

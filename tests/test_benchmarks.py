@@ -113,7 +113,7 @@ def test_the_example_datasets_are_what_they_say(
     monkeypatch.setattr(datasets, "FOLDERS", {"train": 2, "val": 1, "test": 1})
     monkeypatch.setattr(datasets, "SHAPES", {"circle": 3, "ring": 2})
     for name in ("", "again"):
-        datasets.write_photographs(tmp_path / name / "photographs")
+        datasets.write_photographs(tmp_path / name / "photographs", tmp_path / name / "new")
         datasets.write_letters(tmp_path / name / "letters")
         datasets.write_shapes(tmp_path / name / "shapes.npz")
     for path in (tmp_path / "again").rglob("*.*"):

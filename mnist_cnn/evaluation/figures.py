@@ -16,7 +16,8 @@ def worst_mistakes(images: Images, mistakes: pd.DataFrame) -> Figure:
     """
     worst = mistakes.nlargest(ROWS * COLUMNS, "confidence", keep="first")
     figure = Figure(figsize=(10, 6.5), layout="constrained")
-    figure.suptitle(f"The most confident {len(worst)} of {len(mistakes)} mistakes")
+    title = f"The most confident {len(worst)} of {len(mistakes)} mistakes"
+    figure.suptitle(title if len(mistakes) else "No mistakes")
     grid = figure.subplots(ROWS, COLUMNS)
     for axes in grid.flat:
         axes.axis("off")

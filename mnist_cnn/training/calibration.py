@@ -21,14 +21,16 @@ def calibrate(network: keras.Sequential, validation: Arrays) -> float:
     accuracy. Return the temperature.
 
     The temperature, from 0.1 to 10, minimises the cross-entropy on `validation` (Guo et al. 2017,
-    https://arxiv.org/abs/1706.04599). The predicted classes stay the same. The weights of the last
-    layer are divided, so the network needs no extra layer.
+    https://arxiv.org/abs/1706.04599). Without a mistake on `validation`, it would only make the
+    network overconfident, so it is at least 1 then. The predicted classes stay the same. The
+    weights of the last layer are divided, so the network needs no extra layer.
 
     Raises:
         InputError: the network's answers are no better than chance.
     """
     probabilities = predict_proba(network, validation.images)
-    _check_answers(validation.labels, probabilities.argmax(axis=1))
+    answers = probabilities.argmax(axis=1)
+    _check_answers(validation.labels, answers)
     scores = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny), dtype=np.float64)
 
     def loss(temperature: float) -> float:
@@ -36,7 +38,8 @@ def calibrate(network: keras.Sequential, validation: Arrays) -> float:
         chosen = np.take_along_axis(log_probabilities, validation.labels[:, np.newaxis], axis=1)
         return -float(chosen.mean())
 
-    temperature = round(float(minimize_scalar(loss, bounds=(0.1, 10), method="bounded").x), 4)
+    lowest = 0.1 if (answers != validation.labels).any() else 1.0
+    temperature = round(float(minimize_scalar(loss, bounds=(lowest, 10), method="bounded").x), 4)
     output = network.layers[-1]
     output.set_weights([weights / temperature for weights in output.get_weights()])
     return temperature

@@ -27,3 +27,4 @@ def test_a_figure_without_mistakes_can_be_drawn(arrays: Arrays, tmp_path: Path) 
     probabilities = np.eye(10, dtype=np.float32)[arrays.labels]
     figure = worst_mistakes(arrays.images, misclassified_images(arrays.labels, probabilities))
     figure.savefig(tmp_path / "none.png")
+    assert figure.get_suptitle() == "No mistakes"

@@ -15,6 +15,17 @@ from tests.helpers import PARAMS
 Weights = npt.NDArray[Any]
 
 
+def test_a_network_without_mistakes_does_not_become_more_confident() -> None:
+    images = np.random.default_rng(0).random((100, 28, 28, 1), dtype=np.float32)
+    set_seed(0)
+    network = build_network(PARAMS.model, (28, 28, 1), 10)
+    kernel, bias = network.layers[-1].get_weights()
+    network.layers[-1].set_weights([20 * kernel, bias])
+    before = predict_proba(network, images)
+    assert calibrate(network, Arrays(images, before.argmax(axis=1))) == 1
+    np.testing.assert_array_equal(predict_proba(network, images), before)
+
+
 def dead(weights: list[Weights]) -> list[Weights]:
     """Keep the first ReLU from ever firing, as a high learning rate can."""
     return [weights[0], weights[1] - 1000, *weights[2:]]
