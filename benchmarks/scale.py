@@ -24,6 +24,7 @@ IMAGES = 70_000
 def main() -> None:
     params = compose("fast").model_dump(mode="json")
     params["prepare"]["source"] = "copies"
+    params["train"]["steps_per_epoch"] = None  # one pass
     rows = []
     for copies in tqdm(COPIES, unit="size", disable=None):
         with copied_project() as project:

@@ -60,7 +60,7 @@ def recipe_epoch(case: str, train: Arrays) -> float:
     params = compose(case.split(",")[0])
     set_seed(params.train.seed)
     network = build_network(params.model, train.images.shape[1:], len(DIGITS))
-    settings = params.train.model_copy(update={"epochs": 2})
+    settings = params.train.model_copy(update={"epochs": 2, "steps_per_epoch": None})
     few = Arrays(train.images[:1000], train.labels[:1000])
     epochs = fit(network, train, few, settings)
     next(epochs)

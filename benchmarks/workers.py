@@ -63,7 +63,7 @@ def work() -> None:
     strategy = create_strategy(read_cluster(), key=sha256(PARAMS_PATH))
     set_seed(params.train.seed)
     network = build_network(params.model, train.images.shape[1:], len(DIGITS))
-    settings = params.train.model_copy(update={"epochs": 2})
+    settings = params.train.model_copy(update={"epochs": 2, "steps_per_epoch": None})
     epochs = fit(network, train, few, settings, strategy=strategy)
     next(epochs)
     start = time.perf_counter()

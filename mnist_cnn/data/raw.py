@@ -302,6 +302,12 @@ def _read_folders(source: Path, params: PrepareParams, scratch: Path) -> tuple[P
         *others, last = [f"{path} cannot be used: {reason}" for path, reason in unreadable.items()]
         remedy = f"repair or remove it, or set prepare.skip_unreadable in {PARAMS_PATH}"
         raise InputError("\n".join([*others, f"{last}; {remedy}"]))
+    for part, (_, labels) in parts.items():
+        if lost := sorted(set(pictures[part].values()).difference(labels)):
+            raise InputError(
+                f"{folders[part] / lost[0]} has no picture that can be read: expected those of a "
+                "class; repair them, or remove the folder"
+            )
     return parts, left_out | unreadable
 
 
@@ -331,9 +337,12 @@ def _list_pictures(folder: Path, left_out: Reasons) -> dict[Path, str]:
         if not path.is_dir():
             left_out[path.as_posix()] = "not in the folder of a class"
             continue
-        files = list(_walk(path))
-        found = [file for file in files if file.suffix.lower() in SUFFIXES]
-        left_out |= {f.as_posix(): "not a picture" for f in files if f not in set(found)}
+        found = []
+        for file in _walk(path):
+            if file.suffix.lower() in SUFFIXES:
+                found.append(file)
+            else:
+                left_out[file.as_posix()] = "not a picture"
         if not found:
             raise InputError(
                 f"{path} has no pictures: expected those of a class ({', '.join(SUFFIXES)}); "
@@ -401,22 +410,29 @@ def _read_pictures(
 
 def resize_dataset(dataset: Dataset, params: PrepareParams, scratch: Path) -> Dataset:
     """Fit the images to the size and colours in `params`, if these are set and differ. The results
-    are copied to files in the folder `scratch`, which must exist as long as they are used."""
+    are written to files in the folder `scratch`, which must exist as long as they are used.
+
+    Raises:
+        InputError: they need more disk space than is free.
+    """
     height, width, *channels = dataset.train_images.shape[1:]
     size = params.image_size or (height, width)
     count = CHANNELS[params.color_mode] if params.color_mode else (*channels, 1)[0]
     shape = (*size, count)
     if shape == (height, width, *(channels or [1])):
         return dataset
+    pixels = (height, width, 3) if channels == [3] else (height, width)  # as Pillow wants them
+    parts = (dataset.train_images, dataset.validation_images, dataset.test_images)
+    _check_disk(RAW / params.source, sum(map(len, parts)) * math.prod(shape))
     resized: dict[str, Any] = {}
     for name in ("train_images", "validation_images", "test_images"):
         images = getattr(dataset, name)
         if len(images):
             path = scratch / f"{name}.resized"
-            with path.open("wb") as pixels:
+            with path.open("wb") as file:
                 bar = tqdm(range(len(images)), unit="image", delay=1, disable=None, leave=False)
                 for index in bar:
-                    picture = Image.fromarray(images[index].reshape(height, width, *channels))
-                    pixels.write(fit_picture(picture, shape, params.resizing).data)
+                    picture = Image.fromarray(images[index].reshape(pixels))
+                    file.write(fit_picture(picture, shape, params.resizing).data)
             resized[name] = StoredArray(path, 0, (len(images), *shape), np.dtype(np.uint8))
     return dataset._replace(**resized)

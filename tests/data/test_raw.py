@@ -152,6 +152,11 @@ def test_unreadable_pictures_are_left_out_on_demand(raw: Path) -> None:
         (raw / "own/train" / name).write_text("no picture")
     with pytest.raises(InputError, match=r"(?s)a/x.png cannot be used.*\n.*b/y.png cannot be used"):
         load("own")
+    with pytest.raises(InputError, match="own/train/e has no picture that can be read"):
+        make(raw / "own/train/e")
+        (raw / "own/train/e/z.png").touch()
+        load("own", skip_unreadable=True)
+    shutil.rmtree(raw / "own/train/e")
     dataset = load("own", skip_unreadable=True)
     assert np.bincount(dataset.train_labels).tolist() == [10] * 4
     assert [path[-7:] for path in dataset.left_out] == ["a/x.png", "b/y.png"]
@@ -180,8 +185,10 @@ def test_pictures_keep_their_size_upright(raw: Path) -> None:
     assert np.asarray(load("own").train_images).shape == (4, 6, 5, 1)
 
 
-def test_arrays_get_one_size_and_colour(raw: Path) -> None:
-    write_npz(raw / "own.npz")
+@pytest.mark.parametrize("shape", [(40, 6, 5), (40, 6, 5, 1), (40, 3, 10, 1), (40, 2, 5, 3)])
+def test_arrays_get_one_size_and_colour(raw: Path, shape: tuple[int, ...]) -> None:
+    images = IMAGES.reshape(shape)
+    write_npz(raw / "own.npz", x_train=images, x_test=images[:8])
     dataset = load("own.npz")
     params = PARAMS.prepare.model_copy(update={"image_size": [12, 10], "color_mode": "rgb"})
     resized = resize_dataset(dataset, params, Path("scratch"))
@@ -401,7 +408,9 @@ def test_a_bomb_takes_no_memory(raw: Path, monkeypatch: pytest.MonkeyPatch) -> N
     tracemalloc.stop()
 
 
-def test_prepare_splits_off_a_test_set_and_says_what_it_found(raw: Path) -> None:
+def test_prepare_splits_off_a_test_set_and_says_what_it_found(
+    raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     images = IMAGES.copy()
     images[4] = images[0]  # of the same class
     images[9] = images[0]  # of another
@@ -410,6 +419,10 @@ def test_prepare_splits_off_a_test_set_and_says_what_it_found(raw: Path) -> None
     text = PARAMS_TEXT.replace("source: mnist", "source: own.npz")
     Path("params.yaml").write_text(text)
     prepare.main()
+    assert capsys.readouterr().err == (
+        "warning: these classes have too few test images to judge: 0 (3), 1 (3), 2 (3), 3 (3); "
+        "expected 20\n"
+    )
     header, *rows = Path("metrics/data.csv").read_text().splitlines()
     assert header.split(",")[:5] == ["label", "class", "train", "validation", "test"]
     assert [row.rsplit(",", 4)[0] for row in rows] == [f"{i},{i},4,3,3" for i in range(4)]
