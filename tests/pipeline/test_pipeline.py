@@ -35,7 +35,7 @@ def test_prepared_bytes_are_the_committed_ones(clone: Path, tmp_path: Path) -> N
     outs = yaml.safe_load((copy / "dvc.lock").read_text())["stages"]["prepare"]["outs"]
     for out in outs:
         assert hashlib.md5((copy / out["path"]).read_bytes()).hexdigest() == out["md5"]
-    assert len(outs) == 4
+    assert len(outs) == 5
 
 
 def test_the_pipeline_leaves_what_it_promises(pipeline: Path) -> None:
@@ -114,10 +114,8 @@ def test_what_computes_nothing_makes_no_stage_run_again(pipeline: Path, tmp_path
     message = (clone / "mnist_cnn/errors.py").read_text().replace("error: ", "Error: ")
     (clone / "mnist_cnn/errors.py").write_text(message)
     params = (clone / "mnist_cnn/params.py").read_text()
-    assert "passes over the training images" in params
-    (clone / "mnist_cnn/params.py").write_text(
-        params.replace("passes over the training images", "how often each image is used")
-    )
+    assert "images per step" in params
+    (clone / "mnist_cnn/params.py").write_text(params.replace("images per step", "size of a batch"))
     set_params(clone, gate={"tolerated_drop": 0.01})
     assert changed_stages(clone) == {}
 
@@ -176,8 +174,8 @@ def test_a_stage_depends_on_the_packages_it_imports(stage: str) -> None:
         (
             "prepare",
             "prepare",
-            {"validation_split": 1e-5},
-            "params.yaml: prepare.validation_split is 1e-05 and holds out 0 of the 117 images",
+            {"validation_split": 0.999},
+            "class 0 has 117 images to train on, of which prepare.validation_split and",
         ),
         ("train", "train", {"epochs": 0}, "params.yaml: train.epochs is 0: it should be"),
         ("evaluate", "model", {"pool": 2}, "params.yaml: model.pool is not a parameter"),
