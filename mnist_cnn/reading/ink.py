@@ -40,7 +40,7 @@ def find_ink(grey: Grey, widest_stroke: float | None = None) -> Grey:
     else:
         contrast, noise = _denoise(_contrast(grey, *_local_background(grey, widest_stroke)))
         contrast = _without_border(_without_rules(contrast, noise))
-    highest = contrast.max()
+    highest = float(contrast.max())
     clear = contrast > max(NOISE_LEVELS * noise, LEAST_CONTRAST, 0.3 * highest)
     if clear.all() or not clear.any():
         return np.zeros_like(grey)

@@ -249,7 +249,7 @@ def _continue(view: npt.NDArray[Any], inside: npt.NDArray[Any]) -> npt.NDArray[A
     _, nearest = cv2.distanceTransformWithLabels(
         1 - inside, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
-    pixels = np.zeros(nearest.max() + 1, np.int64)
+    pixels = np.zeros(int(nearest.max()) + 1, np.int64)
     pixels[nearest[inside > 0]] = np.flatnonzero(inside)
     continued: npt.NDArray[Any] = view.reshape(-1, *view.shape[2:])[pixels[nearest]]
     return continued

@@ -34,7 +34,7 @@ def test_a_digit_fits_20_pixels_and_its_centre_of_mass_the_centre(
     rows, columns = np.nonzero(image)
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
     masses = image.sum(axis=1) @ np.arange(28), image.sum(axis=0) @ np.arange(shape[1])
-    np.testing.assert_allclose(masses / image.sum(), np.array(shape) / 2, atol=0.51)
+    np.testing.assert_allclose(np.array(masses) / image.sum(), np.array(shape) / 2, atol=0.51)
 
 
 def test_two_digits_fit_a_wide_image() -> None:
