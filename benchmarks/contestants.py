@@ -18,8 +18,9 @@ import numpy.typing as npt
 from omegaconf import OmegaConf
 
 from mnist_cnn.data.arrays import DIGITS, Arrays
+from mnist_cnn.data.images import normalize
 from mnist_cnn.data.mnist import load_mnist
-from mnist_cnn.data.splits import hold_out, normalize
+from mnist_cnn.data.splits import hold_out
 from mnist_cnn.params import Params
 
 THREADS = 2

@@ -114,7 +114,7 @@ class TrainParams(Section):
     horizontal_flip: bool
     """augmentation: mirror half of the images, left to right"""
     class_weight: Literal["balanced"] | None
-    """let all classes weigh the same in the training loss; all images do, if null"""
+    """weigh all classes alike in the training loss; if null, all images alike"""
     shards: Annotated[int, Field(ge=1, le=256)]
     """number of equal parts of a batch that are computed in parallel, one per core"""
 

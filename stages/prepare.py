@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from mnist_cnn.data.arrays import write_arrays
+from mnist_cnn.data.images import normalize
 from mnist_cnn.data.mnist import load_mnist
 from mnist_cnn.data.raw import load_raw, resize_dataset
-from mnist_cnn.data.splits import normalize, split_dataset
+from mnist_cnn.data.splits import split_dataset
 from mnist_cnn.errors import report_errors, warn
 from mnist_cnn.files import scratch_folder, write_csv
 from mnist_cnn.params import load_params

@@ -13,8 +13,8 @@ from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
 
 from mnist_cnn.data.arrays import DIGITS, Arrays
+from mnist_cnn.data.images import normalize
 from mnist_cnn.data.mnist import load_mnist
-from mnist_cnn.data.splits import normalize
 from mnist_cnn.params import load_params
 from tests.helpers import PARAMS_TEXT, ROOT, STAGES, commit_all, set_params, stages_run, succeed
 

@@ -16,8 +16,8 @@ import pytest
 
 from mnist_cnn import gate
 from mnist_cnn.data.arrays import Arrays
+from mnist_cnn.data.images import normalize
 from mnist_cnn.data.mnist import load_mnist
-from mnist_cnn.data.splits import normalize
 from mnist_cnn.errors import InputError
 from mnist_cnn.params import ConvolutionParams, LimitParams, ModelParams, load_params
 from tests.helpers import PARAMS, commit_all, set_params, succeed

@@ -87,3 +87,9 @@ def iterate_chunks(images: Images, indices: npt.NDArray[np.integer]) -> Iterator
     count = max(1, CHUNK_BYTES // image_bytes)
     for start in range(0, len(indices), count):
         yield images[indices[start : start + count]]
+
+
+def normalize(images: Images) -> npt.NDArray[np.float32]:
+    """Map images uint8 [N, H, W] or [N, H, W, C] in [0, 255] to float32 [N, H, W, C] in [0, 1]."""
+    channels = np.asarray(images).reshape(*images.shape[:3], -1)
+    return channels.astype(np.float32) / np.float32(255)

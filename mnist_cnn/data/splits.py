@@ -135,9 +135,3 @@ def _digest_images(split: Split) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np
         digests.append(np.frombuffer(content, np.uint64))
         constant.append(np.ptp(images, axis=1) == 0)
     return np.concatenate(digests), np.concatenate(constant)
-
-
-def normalize(images: Images) -> npt.NDArray[np.float32]:
-    """Map images uint8 [N, H, W] or [N, H, W, C] in [0, 255] to float32 [N, H, W, C] in [0, 1]."""
-    channels = np.asarray(images).reshape(*images.shape[:3], -1)
-    return channels.astype(np.float32) / np.float32(255)

@@ -4,10 +4,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mnist_cnn.data.images import normalize
 from mnist_cnn.data.pictures import File, load_image
 from mnist_cnn.model.formats import Model
 from mnist_cnn.model.formats.base import ImageBatch, Probabilities
 from mnist_cnn.reading.reader import SURE
+
+MOST_CLASSES = 10  # are shown with their probabilities
 
 
 class Classification(NamedTuple):
@@ -35,9 +38,10 @@ class Classification(NamedTuple):
         confidence = round(self.confidence, 4)
         return {"class": self.text, "confidence": confidence, "sure": not self.doubts}
 
-    def likeliest(self, count: int) -> list[tuple[str, float]]:
-        """Return the names and probabilities of at most `count` classes, best first."""
-        best = np.argsort(-self.probabilities, kind="stable")[:count]
+    @property
+    def likeliest(self) -> list[tuple[str, float]]:
+        """The names and probabilities of at most MOST_CLASSES classes, best first."""
+        best = np.argsort(-self.probabilities, kind="stable")[:MOST_CLASSES]
         return [(self.classes[i], float(self.probabilities[i])) for i in best]
 
 
@@ -49,6 +53,6 @@ def classify_picture(model: Model, file: File) -> Classification:
     """
     assert model.metadata
     pixels = load_image(file, model.image_shape, model.metadata.resizing)
-    image = pixels.astype(np.float32) / np.float32(255)
-    (probabilities,) = model(image[np.newaxis])
-    return Classification(probabilities, model.metadata.classes, image)
+    images = normalize(pixels[np.newaxis])
+    (probabilities,) = model(images)
+    return Classification(probabilities, model.metadata.classes, images[0])

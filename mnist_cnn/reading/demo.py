@@ -26,7 +26,7 @@ from mnist_cnn.errors import InputError, describe_exception, report_errors
 from mnist_cnn.model.formats import Model
 from mnist_cnn.model.formats.base import ImageBatch, Probabilities
 from mnist_cnn.reading.classify import Classification
-from mnist_cnn.reading.predict import add_model_option, describe_nothing, read_picture
+from mnist_cnn.reading.predict import add_model_option, describe_nothing, find_answer
 from mnist_cnn.reading.reader import load_reader
 
 HOST, PORT = "127.0.0.1", 8000
@@ -34,7 +34,6 @@ PAGE = Path(__file__).with_suffix(".html")
 MAX_BYTES = 20_000_000
 MAX_PICTURES = 2  # read at once; a picture of 100 megapixels takes up to 1.5 GB
 MAX_WAIT = 1  # seconds
-MOST_CLASSES = 10  # shown with their probabilities
 
 
 @report_errors
@@ -113,12 +112,12 @@ class Server(ThreadingTCPServer):
         if not self.free.acquire(timeout=MAX_WAIT):
             raise InputError("the demo is busy with other pictures: try again in a few seconds")
         try:
-            answer = read_picture(self.model, io.BytesIO(content), multiple)
+            answer = find_answer(self.model, io.BytesIO(content), multiple)
         finally:
             self.free.release()
         described = answer.describe()
         if isinstance(answer, Classification):
-            described["probabilities"] = _rounded(answer.likeliest(MOST_CLASSES))
+            described["probabilities"] = _rounded(answer.likeliest)
             described["image"] = _data_url(answer.image)
         else:
             for digit, found in zip(described["digits"], answer.answers, strict=True):

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from mnist_cnn.reading.classify import Classification
 from mnist_cnn.reading.reader import Answer, Reading
 
-MOST_MARKS, MOST_CLASSES = 30, 10
+MOST_MARKS = 30
 SHEET, DIGIT, REFUSED, CUT, OTHERS = "tab:green", "tab:red", "dimgray", "tab:orange", "tab:blue"
 HALO = withStroke(linewidth=3, foreground="white")  # keeps lines visible on any picture
 
@@ -26,8 +26,8 @@ def draw_explanation(answer: Reading | Classification) -> Figure:
 
 
 def _draw_classification(answer: Classification) -> Figure:
-    """Draw what the network saw and the probabilities of the MOST_CLASSES likeliest classes."""
-    names, shares = zip(*answer.likeliest(MOST_CLASSES), strict=True)
+    """Draw what the network saw and the probabilities of the likeliest classes."""
+    names, shares = zip(*answer.likeliest, strict=True)
     figure = Figure(figsize=(10, 4), layout="constrained")
     seen, bars = figure.subplots(1, 2)
     seen.imshow(answer.image, cmap="gray", vmin=0, vmax=1)

@@ -57,9 +57,11 @@ def main() -> None:
     sys.exit(1 if 1 in exit_codes else max(exit_codes))
 
 
-def read_picture(model: Model, file: File, multiple: bool) -> Answer:
-    """Raises:
-    InputError: see `read_digits` and `classify_picture`.
+def find_answer(model: Model, file: File, multiple: bool) -> Answer:
+    """Read a picture's digits or tell its class, as the model does.
+
+    Raises:
+        InputError: see `read_digits` and `classify_picture`.
     """
     if model.reads_digits:
         return read_digits(model, file, multiple)
@@ -98,7 +100,7 @@ def _read(model: Model, path: str, multiple: bool) -> Result:
         if os.path.isdir(path):  # noqa: PTH112 # Path.is_dir can fail
             raise InputError(f"the folder contains no pictures: expected {', '.join(SUFFIXES)}")
         file = io.BytesIO(sys.stdin.buffer.read()) if path == "-" else Path(path)
-        return Result(path, read_picture(model, file, multiple), None)
+        return Result(path, find_answer(model, file, multiple), None)
     except InputError as error:
         return Result(path, None, str(error))
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mnist_cnn.data.arrays import read_arrays, write_arrays
-from mnist_cnn.data.images import StoredArray, iterate_chunks
+from mnist_cnn.data.images import StoredArray, iterate_chunks, normalize
 from mnist_cnn.data.mnist import Dataset
-from mnist_cnn.data.splits import normalize, split_dataset
+from mnist_cnn.data.splits import split_dataset
 from mnist_cnn.errors import InputError
 from tests.helpers import PARAMS
 

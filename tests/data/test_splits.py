@@ -3,8 +3,9 @@ import numpy.typing as npt
 import pytest
 
 from mnist_cnn.data.arrays import DIGITS
+from mnist_cnn.data.images import normalize
 from mnist_cnn.data.mnist import Dataset
-from mnist_cnn.data.splits import hold_out, normalize, split_dataset
+from mnist_cnn.data.splits import hold_out, split_dataset
 from mnist_cnn.errors import InputError
 from tests.helpers import PARAMS
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from mnist_cnn.data.arrays import write_arrays
+from mnist_cnn.data.images import normalize
 from mnist_cnn.data.mnist import load_mnist
-from mnist_cnn.data.splits import normalize
 from mnist_cnn.errors import InputError, suppress_stderr
 from mnist_cnn.evaluation.scores import compare_predictions
 from mnist_cnn.files import sha256

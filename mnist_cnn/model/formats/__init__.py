@@ -147,8 +147,7 @@ def check_conversion(
         InputError: a probability differs by more than `tolerance`.
     """
     with suppress_stderr():
-        shape, model, _ = FORMATS[name].read(path)
-        probabilities = Model(shape, model)(images)
+        probabilities = Model(*FORMATS[name].read(path))(images)
     difference = float(np.abs(probabilities - expected).max())
     if not difference <= tolerance:  # also catches NaN
         raise InputError(

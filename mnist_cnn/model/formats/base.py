@@ -42,8 +42,10 @@ class Metadata:
 
 
 def parse_metadata(text: str | bytes) -> Metadata:
-    """Raises:
-    ValueError: it isn't what `Metadata.to_json` returns.
+    """Parse what `Metadata.to_json` returns.
+
+    Raises:
+        ValueError: it's something else, or too long.
     """
     if len(text) > MAX_METADATA:
         raise ValueError(f"its {METADATA} has more than {MAX_METADATA:,} characters")
