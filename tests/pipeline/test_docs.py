@@ -68,10 +68,14 @@ def wait_for_the_queue(clone: Path) -> None:
 )
 def test_every_command_runs(small_pipeline: Path, tmp_path: Path, name: str) -> None:
     clone = shutil.copytree(small_pipeline, tmp_path / "pipe line")
-    shorten(clone / "benchmarks/datasets.py", "PHOTOGRAPHS = 150", "PHOTOGRAPHS = 30")
-    shorten(clone / "benchmarks/datasets.py", '"train": 120, "val": 30', '"train": 1, "val": 1')
+    shorten(clone / "benchmarks/datasets.py", "PHOTOGRAPHS = 150", "PHOTOGRAPHS = 20")
+    shorten(
+        clone / "benchmarks/datasets.py",
+        '"train": 120, "val": 30, "test": 30',
+        '"train": 1, "val": 1, "test": 1',
+    )
     shorten(clone / "recipes/small.yaml", "epochs: 12", "epochs: 1")
-    shorten(clone / "recipes/small.yaml", "steps_per_epoch: 80", "steps_per_epoch: 40")
+    shorten(clone / "recipes/small.yaml", "steps_per_epoch: 80", "steps_per_epoch: 20")
     run_commands(PAGES[name], clone, tmp_path / "log.txt")
 
 

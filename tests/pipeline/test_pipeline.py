@@ -62,8 +62,8 @@ def test_the_pipeline_leaves_what_it_promises(pipeline: Path) -> None:
     assert pd.read_csv(pipeline / "metrics/training.csv")["epoch"].tolist() == [1, 2]
     exports = pd.read_csv(pipeline / "metrics/exports.csv", index_col="format")
     for name in ("onnx", "litert", "saved_model"):
-        assert exports["accuracy"][name] == metrics["accuracy"]
         assert exports["largest_difference"][name] < 0.001
+        assert exports["accuracy"][name] > 0.6
 
 
 def test_a_second_run_changes_nothing_and_says_so(pipeline: Path) -> None:
@@ -144,7 +144,7 @@ def test_what_a_stage_computes_with_makes_it_run_again(pipeline: Path, tmp_path:
     assert {stage: set(names) for stage, names in changed_stages(clone).items()} == {
         "prepare": {"stages/prepare.py", *shared, "params.yaml"},
         "train": {"stages/train.py", *model, "mnist_cnn/training", "params.yaml"},
-        "export": {"stages/export.py", *model},
+        "export": {"stages/export.py", *model, "mnist_cnn/evaluation"},
         "evaluate": {"stages/evaluate.py", *model, "mnist_cnn/evaluation", "params.yaml"},
         "reader/dvc.yaml:train": {
             "mnist_cnn/model/formats/onnx.py",
