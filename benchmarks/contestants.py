@@ -1,15 +1,16 @@
 """`python -m benchmarks.contestants NAME SEED`: train one network in a new process.
 
-NAME is `default` (the parameters in params.yaml), a recipe, `RECIPE, N epochs`, or one of
-ALTERNATIVES. Prints a line of JSON after each epoch: `seconds` of training so far, including
-compilation and validation, and the `accuracy` on the test images. The time to measure the accuracy
-isn't counted. Training uses 2 threads.
+NAME is `default` (the parameters in params.yaml), a recipe, `RECIPE, N epochs`, one of RIVALS, or
+one of ALTERNATIVES, from which people start. Prints a line of JSON after each epoch: `seconds` of
+training so far, including compilation and validation, and the `accuracy` on the test images. The
+time to measure the accuracy isn't counted. Training uses 2 threads.
 """
 
 import json
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,20 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import OmegaConf
 
+from benchmarks.rivals import RIVALS, THREADS, Rival
 from mnist_cnn.data.arrays import DIGITS, Arrays
 from mnist_cnn.data.images import normalize
 from mnist_cnn.data.mnist import load_mnist
 from mnist_cnn.data.splits import hold_out
 from mnist_cnn.params import Params
 
-THREADS = 2
-
 
 def main(name: str, seed: int) -> None:
     train, test = mnist_arrays()
     if name in ALTERNATIVES:
         ALTERNATIVES[name](train, test, seed)
+    elif name in RIVALS:
+        train_rival(RIVALS[name], train, test, seed)
     else:
         train_recipe(compose(name), train, test, seed)
 
@@ -72,10 +74,7 @@ def train_recipe(params: Params, images: Arrays, test: Arrays, seed: int) -> Non
     from mnist_cnn.model.network import build_network, predict_proba
     from mnist_cnn.training.fit import fit
 
-    split = params.prepare
-    held_out = hold_out(images.labels, DIGITS, split, "validation_split")
-    train = Arrays(images.images[~held_out], images.labels[~held_out])
-    validation = Arrays(images.images[held_out], images.labels[held_out])
+    train, validation = split(images, params)
     settings = params.train.model_copy(update={"seed": seed})
 
     set_seed(seed)
@@ -83,6 +82,25 @@ def train_recipe(params: Params, images: Arrays, test: Arrays, seed: int) -> Non
     network = build_network(params.model, train.images.shape[1:], len(DIGITS))
     for _ in fit(network, train, validation, settings):
         stopwatch.report(lambda: accuracy(predict_proba(network, test.images), test))
+
+
+def split(images: Arrays, params: Params) -> tuple[Arrays, Arrays]:
+    """Return the images to train on, and those held out for validation."""
+    held_out = hold_out(images.labels, DIGITS, params.prepare, "validation_split")
+    return (
+        Arrays(images.images[~held_out], images.labels[~held_out]),
+        Arrays(images.images[held_out], images.labels[held_out]),
+    )
+
+
+def train_rival(rival: Rival, images: Arrays, test: Arrays, seed: int) -> None:
+    """Train with as many images and steps as `fast`, but without validation."""
+    import_module(rival.library)
+    params = compose("fast")
+    train, _ = split(images, params)
+    stopwatch = Stopwatch()
+    for predict in rival.train(params, train, seed):
+        stopwatch.report(lambda: accuracy(predict(test.images), test))  # noqa: B023
 
 
 def train_plain_keras(train: Arrays, test: Arrays, seed: int) -> None:

@@ -1,8 +1,9 @@
-"""`python -m benchmarks.race`: compare training time and accuracy of the recipes and alternatives.
+"""`python -m benchmarks.race [CONTESTANT...]`: compare training time and accuracy.
 
-The contestants take turns, each in a new process with 2 threads. Writes the results to
-`benchmarks/race.csv` and the figure to `benchmarks/race.png`, and prints a table. Takes about an
-hour on 2 CPU cores, and needs requirements-benchmark.txt.
+The contestants are the recipes, `fast` in other frameworks, the quickest public recipe, and what
+people start from. They take turns, each in a new process with 2 threads. Prints a table; without
+names, also writes the results to `benchmarks/race.csv` and the figure to `benchmarks/race.png`.
+Takes over an hour on 2 CPU cores, and needs requirements-benchmark.txt.
 """
 
 import itertools
@@ -17,10 +18,14 @@ from matplotlib.ticker import FuncFormatter
 from tqdm import tqdm
 
 from benchmarks.contestants import ALTERNATIVES
+from benchmarks.rivals import RIVALS
 from mnist_cnn.files import write_csv
 
 RUNS = {
-    "fast": 5,
+    "fast": 10,
+    "fast in Keras' fit": 10,
+    "fast in PyTorch": 10,
+    "train_mnist_fast": 10,
     "fast, 3 epochs": 5,
     "default": 5,
     "plain Keras script": 2,
@@ -33,21 +38,23 @@ LEVELS = (0.9835, 0.99, 0.994)
 RESULTS = Path("benchmarks/race.csv")
 
 
-def main() -> None:
-    rounds = itertools.product(range(1, max(RUNS.values()) + 1), RUNS)
-    trainings = [(name, seed) for seed, name in rounds if seed <= RUNS[name]]
+def main(names: list[str]) -> None:
+    runs = {name: RUNS[name] for name in names or RUNS}
+    rounds = itertools.product(range(1, max(runs.values()) + 1), runs)
+    trainings = [(name, seed) for seed, name in rounds if seed <= runs[name]]
     rows = []
     for name, seed in tqdm(trainings, unit="training", disable=None):
         command = [sys.executable, "-m", "benchmarks.contestants", name, str(seed)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             for epoch, line in enumerate(process.stdout or (), start=1):
                 rows.append({"contestant": name, "seed": seed, "epoch": epoch} | json.loads(line))
-                write_csv(pd.DataFrame(rows), RESULTS)
         if process.returncode:
             sys.exit(f"{name}: exit code {process.returncode}")
     results = pd.DataFrame(rows)
     print(summary(results).to_markdown(index=False, disable_numparse=True))
-    picture(results).savefig(RESULTS.with_suffix(".png"), dpi=150)
+    if not names:
+        write_csv(results, RESULTS)
+        picture(results).savefig(RESULTS.with_suffix(".png"), dpi=150)
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
@@ -75,7 +82,7 @@ def picture(results: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     for name, runs in results.groupby("contestant", sort=False):
         curve = runs.groupby("epoch").mean(numeric_only=True)
-        style = "o--" if name in ALTERNATIVES else "o-"
+        style = "o--" if name in ALTERNATIVES.keys() | RIVALS else "o-"
         axes.plot(curve["seconds"], 1 - curve["accuracy"], style, markersize=3, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -93,4 +100,4 @@ def picture(results: pd.DataFrame) -> Figure:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
