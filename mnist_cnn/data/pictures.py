@@ -18,7 +18,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 MAX_BYTES = 200_000_000
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 65_535  # pixels, as in JPEG; thin pictures take more memory than others
-MAX_SCANS = 50  # of a progressive JPEG; encoders use about ten, and each passes over all pixels
+MAX_SCANS = 30  # of a progressive JPEG; encoders use about ten, and each passes over all pixels
 MAX_READS = 500_000  # from a file; a PNG could consist of millions of empty parts
 # libjpeg accepts no other start of a scan, and compressed pixels can't contain it.
 SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
