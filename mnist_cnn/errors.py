@@ -1,5 +1,6 @@
 """Error reporting: one line for user errors, tracebacks for bugs."""
 
+import errno
 import functools
 import os
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Completes the message about a package that isn't installed.
 INSTALL_PIPELINE = (
     "expected the extra `pipeline`; in a clone, `pip install '.[pipeline]'` installs it"
@@ -21,35 +23,61 @@ class InputError(Exception):
 def report_errors(main: Callable[[], None], exit_code: int = 1) -> Callable[[], None]:
     """Decorate a command's `main` so that an `InputError` is printed as one line.
 
-    Any other exception is a bug and keeps its traceback. Both exit with `exit_code`. Ctrl-C exits
-    with 130. If the reader closes the pipe, as `head` does, the command exits with 141 (SIGPIPE).
+    So is a full disk and a closed standard output. Any other exception is a bug and keeps its
+    traceback. All exit with `exit_code`. Ctrl-C exits with 130. If the reader closes the pipe, as
+    `head` does, the command exits with 141 (SIGPIPE).
     """
 
     @functools.wraps(main)
     def run() -> None:
         try:
+            if sys.stdout is None:
+                raise InputError(
+                    "standard output is closed: expected it open; redirect it to a file"
+                )
             try:
                 main()
             finally:
                 sys.stdout.flush()
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error))}", file=sys.stderr)
             sys.exit(exit_code)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()
             sys.exit(141)
-        except Exception:
-            traceback.print_exc()
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                _discard_output()
+                place = printable(str(error.filename or "output"))
+                print(
+                    f"error: {place} cannot be written ({error.strerror}): expected free space; "
+                    "free some, or write elsewhere",
+                    file=sys.stderr,
+                )
+            else:
+                traceback.print_exc()
             sys.exit(exit_code)
 
     return run
 
 
+def _discard_output() -> None:
+    """Keep Python from flushing stdout again when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {printable(message)}", file=sys.stderr)
+
+
+def printable(text: str, kept: str = "\n") -> str:
+    """Escape the characters that a terminal wouldn't print but obey, other than those `kept`."""
+    return "".join(
+        c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def describe_exception(error: Exception) -> str:

@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 
-from mnist_cnn.errors import InputError, report_errors
-from tests.helpers import ROOT
+from mnist_cnn.errors import InputError, report_errors, warn
+from tests.helpers import ENVIRONMENT, ROOT
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,50 @@ def test_a_bug_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="1"):
         main()
     assert capsys.readouterr().err.startswith("Traceback (most recent call last):\n")
+
+
+PROGRAM = """if True:
+    from mnist_cnn.errors import report_errors
+
+    @report_errors
+    def main():
+        print("line")
+
+    main()
+"""
+FULL = "output cannot be written (No space left on device): expected free space; free some, or"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        ("> /dev/full", f"error: {FULL} write elsewhere\n"),
+        (">&-", "error: standard output is closed: expected it open; redirect it to a file\n"),
+    ],
+)
+def test_an_unusable_standard_output_is_one_line(output: str, line: str, unbuffered: str) -> None:
+    command = f"'{sys.executable}' -c '{PROGRAM}' {output}"
+    environment = ENVIRONMENT | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (1, line)
+
+
+def test_terminals_are_not_controlled(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\x1b[31m\r\u202e\udcff.png"
+
+    @report_errors
+    def main() -> None:
+        warn(name)
+        raise InputError(name)
+
+    with pytest.raises(SystemExit):
+        main()
+    shown = r"a\x1b[31m\r\u202e\udcff.png"
+    assert capsys.readouterr().err == f"warning: {shown}\nerror: {shown}\n"
 
 
 def test_a_reader_that_closes_the_pipe_gets_no_traceback() -> None:

@@ -1,7 +1,7 @@
 """`mnist-cnn-demo`: serve a page on which to draw digits or drop pictures.
 
-The server listens only on the loopback address, and the page loads nothing from elsewhere. The
-page, demo.html, posts a picture and gets the result of `Server.read` as JSON.
+The server listens only on the loopback address and answers only its own page, which loads nothing
+from elsewhere. The page, demo.html, posts a picture and gets the result of `Server.read` as JSON.
 """
 
 import argparse
@@ -10,7 +10,9 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -32,8 +34,16 @@ from mnist_cnn.reading.reader import load_reader
 HOST, PORT = "127.0.0.1", 8000
 PAGE = Path(__file__).with_suffix(".html")
 MAX_BYTES = 20_000_000
-MAX_PICTURES = 2  # read at once; a picture of 100 megapixels takes up to 1.5 GB
+MAX_PICTURES = 2  # read at once; a picture of 100 megapixels takes up to 1.7 GB
 MAX_WAIT = 1  # seconds
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src data:; "
+    "script-src 'unsafe-inline'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
 
 
 @report_errors
@@ -54,7 +64,17 @@ def main() -> None:
 
 class Handler(BaseHTTPRequestHandler):
     server: "Server"
-    timeout = 60  # seconds until an idle connection is closed
+    timeout = 10  # seconds until an idle connection is closed, and for a picture to arrive
+
+    def parse_request(self) -> bool:
+        """Refuse the pages of other sites, also those whose name leads to the loopback address."""
+        if not super().parse_request():
+            return False
+        host, origin = self.headers.get("Host"), self.headers.get("Origin")
+        if host in self.server.names and origin in (None, f"http://{host}"):
+            return True
+        self.send_error(403)
+        return False
 
     def do_GET(self) -> None:
         if self.path == "/":
@@ -63,23 +83,38 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def do_POST(self) -> None:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal():
+        lengths = self.headers.get_all("Content-Length", [])
+        if "Transfer-Encoding" in self.headers or len(lengths) != 1:
             self.send_error(411)
             return
+        if not re.fullmatch("[0-9]{1,15}", lengths[0]):
+            self.send_error(400)
+            return
         try:
-            content = self._receive(int(length))
+            content = self._receive(int(lengths[0]))
             answer = self.server.read(content, self.path.endswith("?multiple=true"))
         except InputError as error:
             answer = {**describe_nothing(self.server.model), "error": str(error)}
         self._send("application/json", json.dumps(answer).encode())
 
     def _receive(self, length: int) -> bytes:
-        if length <= MAX_BYTES:
-            return self.rfile.read(length)
-        while length > 0 and (chunk := self.rfile.read(min(length, 1 << 16))):
-            length -= len(chunk)  # browsers read the response only after sending everything
-        raise InputError(f"it has more than {MAX_BYTES // 10**6} MB: reduce it")
+        content = bytearray()
+        received, deadline = 0, time.monotonic() + self.timeout
+        while received < length:  # browsers read the response only after sending everything
+            chunk = self.rfile.read1(min(length - received, 1 << 16))
+            if not chunk or time.monotonic() > deadline:
+                raise ConnectionError("the sender is gone or too slow")
+            received += len(chunk)
+            if length <= MAX_BYTES:
+                content += chunk
+        if length > MAX_BYTES:
+            raise InputError(f"it has more than {MAX_BYTES // 10**6} MB: reduce it")
+        return bytes(content)
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
 
     def _send(self, content_type: str, content: bytes) -> None:
         self.send_response(200)
@@ -98,6 +133,8 @@ class Server(ThreadingTCPServer):
 
     def __init__(self, port: int, model: Model) -> None:
         super().__init__((HOST, port), Handler)
+        port = self.server_address[1]
+        self.names = {f"{name}:{port}".removesuffix(":80") for name in (HOST, "localhost")}
         self.model = _for_threads(model)
         self.free = Semaphore(MAX_PICTURES)
 

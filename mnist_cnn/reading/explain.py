@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from mnist_cnn.reading.classify import Classification
 from mnist_cnn.reading.reader import Answer, Reading
 
-MOST_MARKS = 30
+MOST_MARKS, MOST_BOXES = 30, 500
 SHEET, DIGIT, REFUSED, CUT, OTHERS = "tab:green", "tab:red", "dimgray", "tab:orange", "tab:blue"
 HALO = withStroke(linewidth=3, foreground="white")  # keeps lines visible on any picture
 
@@ -46,7 +46,7 @@ def _draw_classification(answer: Classification) -> Figure:
 
 
 def _draw_reading(reading: Reading) -> Figure:
-    """Draw the picture with the sheet of paper and the marks that were found. Next to it, draw for
+    """Draw the picture with the sheet of paper and the first MOST_BOXES marks. Next to it, draw for
     each of the first MOST_MARKS marks what the network saw and the probabilities."""
     marks = [list(mark) for _, mark in groupby(reading.answers, key=lambda a: id(a.image))]
     shown = marks[:MOST_MARKS]
@@ -75,7 +75,7 @@ def _draw_picture(axes: Axes, reading: Reading, marks: list[Mark]) -> None:
     if reading.sheet is not None:
         corners = (reading.sheet + 0.5) * reading.reduction
         axes.add_patch(Polygon(corners, fill=False, color=SHEET, linewidth=2, path_effects=[HALO]))
-    for mark in marks:
+    for mark in marks[:MOST_BOXES]:
         _draw_mark(axes, mark, margin=0.005 * max(height, width))
 
 

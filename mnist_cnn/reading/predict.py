@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from mnist_cnn.data.pictures import SUFFIXES, File
-from mnist_cnn.errors import InputError, report_errors
+from mnist_cnn.data.pictures import MAX_BYTES, SUFFIXES, File
+from mnist_cnn.errors import InputError, printable, report_errors
 from mnist_cnn.files import write_atomically
 from mnist_cnn.model.formats import FORMATS, Model
 from mnist_cnn.reading.classify import Classification, classify_picture
@@ -99,10 +99,16 @@ def _read(model: Model, path: str, multiple: bool) -> Result:
     try:
         if os.path.isdir(path):  # noqa: PTH112 # Path.is_dir can fail
             raise InputError(f"the folder contains no pictures: expected {', '.join(SUFFIXES)}")
-        file = io.BytesIO(sys.stdin.buffer.read()) if path == "-" else Path(path)
+        file = _standard_input() if path == "-" else Path(path)
         return Result(path, find_answer(model, file, multiple), None)
     except InputError as error:
         return Result(path, None, str(error))
+
+
+def _standard_input() -> io.BytesIO:
+    if sys.stdin is None:
+        raise InputError("standard input is closed: expected a picture")
+    return io.BytesIO(sys.stdin.buffer.read(MAX_BYTES + 1))
 
 
 def _exit_code(result: Result) -> int:
@@ -119,8 +125,8 @@ def _print_table(model: Model, results: Iterable[Result]) -> None:
     for path, answer, error in results:
         name, confidence = (answer.text, f"{answer.confidence:.1%}") if answer else ("", "")
         doubts = ", ".join(answer.doubts) if answer else error
-        notes = [note for note in (path, doubts) if note]
-        print(f"{name:<{width}}  {confidence:>10}  {': '.join(notes)}", flush=True)
+        notes = ": ".join(note for note in (path or "''", doubts) if note)
+        print(f"{name:<{width}}  {confidence:>10}  {printable(notes, kept='')}", flush=True)
 
 
 def _print_json(model: Model, results: Iterable[Result]) -> None:

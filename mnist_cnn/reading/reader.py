@@ -5,6 +5,7 @@ looked for in it, and the view that looks most like digits to the network wins.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ SURE = 0.9  # at least this probability
 WIDEST_STROKES = (None, 0.1, 0.04)
 # As multiples of the digits' usual height: marks that may be smaller or larger are not digits.
 SMALLEST_MARK, LARGEST_MARK = 0.5, 3
+MANY_MARKS = 1000  # after so many in all views, a picture isn't read in further ways
 ONE_WEIGHT = 0.25  # of evidence that a view shows digits: any line looks like a one
 NOT_A_DIGIT = "not a digit"
 TWO_DIGITS = "two digits: read several with --multiple"
@@ -121,6 +123,18 @@ class Mark(NamedTuple):
     cut: int
 
 
+@dataclass
+class Network:
+    """A model, and how many marks it was asked about."""
+
+    model: Model
+    asked: int = 0
+
+    def __call__(self, images: Grey) -> Probabilities:
+        self.asked += len(images)
+        return self.model(images)
+
+
 def load_reader(path: Path) -> Model:
     """Load the reader's network, one that knows only MNIST's digits, or one for other pictures
     whose metadata names its classes.
@@ -143,14 +157,16 @@ def read_digits(model: Model, file: File, multiple: bool = False) -> Reading:
             too many connected parts.
     """
     picture, reduction = read_picture(file)
+    network = Network(model)
     best: list[Answer] = []
     for view in _views(picture):
-        answers, clear = _read_view(model, view, multiple)
+        answers, clear = _read_view(network, view, multiple)
         better = not best or _score(answers) > _score(best)
         if answers and better and (_complete(answers) or not _complete(best)):
             best, best_view = answers, view
         # Digits cut by a wrong sheet's side are erased with the shadows, except from clear ink.
-        if _complete(best) and (clear or view.sheet is None):
+        complete = _complete(best) and (clear or view.sheet is None)
+        if complete or network.asked > MANY_MARKS:
             break
     if not best:
         raise InputError("it shows no digits: expected ink that stands out from the background")
@@ -169,7 +185,7 @@ def _views(picture: Colours) -> Iterator[View]:
         yield View(np.atleast_3d(pixels), to_picture, corners)
 
 
-def _read_view(model: Model, view: View, multiple: bool) -> tuple[list[Answer], bool]:
+def _read_view(network: Network, view: View, multiple: bool) -> tuple[list[Answer], bool]:
     """Find a view's ink with each of WIDEST_STROKES and read it; the first is enough if it is
     complete. Also return whether it is. Nobody writes across the edge of a sheet. Ones in what the
     first ink shows to lie inside of the view may be pieces of wide strokes, so they don't replace
@@ -178,7 +194,7 @@ def _read_view(model: Model, view: View, multiple: bool) -> tuple[list[Answer], 
     shape = view.pixels.shape
     best: list[Answer] = []
     for widest_stroke in WIDEST_STROKES:
-        answers = _read_ink(model, find_ink(grey, widest_stroke), multiple)
+        answers = _read_ink(network, find_ink(grey, widest_stroke), multiple)
         if view.sheet is not None:
             answers = [a if _inside(a.box, shape) else _refuse(a) for a in answers]
         pieces = _only_ones(answers) and all(_inside(answer.box, shape) for answer in best)
@@ -186,6 +202,8 @@ def _read_view(model: Model, view: View, multiple: bool) -> tuple[list[Answer], 
             best = answers
         if widest_stroke is None and _complete(best):
             return best, True
+        if network.asked > MANY_MARKS:
+            break
     return best, False
 
 
@@ -196,11 +214,11 @@ def _clearest_channel(view: Colours) -> Grey:
     return view[..., np.square(squares).mean(axis=(0, 1)).argmax()]
 
 
-def _read_ink(model: Model, ink: Grey, multiple: bool) -> list[Answer]:
-    marks = list(_find_marks(ink, multiple, model.image_shape[:2]))
+def _read_ink(network: Network, ink: Grey, multiple: bool) -> list[Answer]:
+    marks = list(_find_marks(ink, multiple, network.model.image_shape[:2]))
     if not marks:
         return []
-    rows = model(np.stack([mark.image for mark in marks]))
+    rows = network(np.stack([mark.image for mark in marks]))
     answers = [
         answer
         for mark, row in zip(marks, rows, strict=True)
@@ -209,7 +227,7 @@ def _read_ink(model: Model, ink: Grey, multiple: bool) -> list[Answer]:
     if multiple:
         return _without_specks(answers)
     if answers[0].digit is None:  # perhaps because of a shadow
-        parts = _without_scenery(_read_ink(model, ink, multiple=True), ink.shape)
+        parts = _without_scenery(_read_ink(network, ink, multiple=True), ink.shape)
         if len(parts) == 1 and parts[0].sure:
             return parts
     return answers

@@ -2,14 +2,19 @@
 
 import hashlib
 import io
+import os
+import struct
 import subprocess
 import sys
+import zlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_cnn.data.pictures import fit_picture, load_image
+from mnist_cnn.data.pictures import MAX_BYTES, fit_picture, load_image, open_picture, picture_kind
 from mnist_cnn.errors import InputError
 from tests.helpers import ENVIRONMENT, ROOT
 
@@ -93,3 +98,91 @@ def test_a_large_jpeg_is_decoded_at_a_smaller_size(monkeypatch: pytest.MonkeyPat
     )
     load_image(file, (64, 64), "pad")
     assert sizes == [(500, 250)]
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def many_chunks() -> bytes:
+    png = encoded(Image.new("L", (9, 9)), "PNG")
+    return png[:33] + chunk(b"abCd") * 500_000 + png[33:]
+
+
+def many_scans() -> bytes:
+    jpeg = encoded(Image.new("L", (9, 9)), "JPEG", progressive=True)
+    last = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    return jpeg[:-2] + 30 * last + jpeg[-2:]
+
+
+def large_tile() -> bytes:
+    tags = {256: 9, 257: 9, 258: 8, 259: 1, 262: 1, 322: 20_000, 323: 20_000, 324: 8, 325: 9}
+    entries = (struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (encoded(Image.new("1", (65_536, 1)), "PNG"), "65536 x 1 pixels: expected at most"),
+        (encoded(Image.new("1", (1, 65_536)), "TIFF"), "1 x 65536 pixels: expected at most"),
+        (large_tile(), "20000 x 20000 pixels: expected at most"),
+        (many_chunks(), "too many parts"),
+        (many_scans(), "36 scans: expected at most 30"),
+    ],
+    ids=["wide", "high", "large tile", "many chunks", "many scans"],
+)
+def test_a_costly_picture_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch, content: bytes, message: str
+) -> None:
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("it was decoded"))
+    with pytest.raises(InputError, match=message):
+        open_picture(io.BytesIO(content))
+
+
+def test_chunks_after_the_pixels_are_limited() -> None:
+    png = encoded(Image.new("L", (9, 9)), "PNG")
+    with pytest.raises(InputError, match="too many parts"):
+        open_picture(io.BytesIO(png[:-12] + chunk(b"abCd") * 500_000 + png[-12:]))
+
+
+def test_a_large_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "it.png"
+    path.write_bytes(encoded(Image.new("L", (9, 9)), "PNG"))
+    os.truncate(path, MAX_BYTES + 1)
+    with pytest.raises(InputError, match="more than 200 MB: reduce it"):
+        open_picture(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such files")
+@pytest.mark.parametrize("endless", ["pipe", "device"])
+def test_only_regular_files_are_opened(tmp_path: Path, endless: str) -> None:
+    path = tmp_path / "it.png"
+    if endless == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    for read in (open_picture, picture_kind):
+        with pytest.raises(InputError, match="not a regular file: expected a picture"):
+            read(path)
+
+
+def test_damaged_tags_are_passed_over_in_silence() -> None:
+    tag = struct.pack("<HHII", 0x112, 3, 1000, 90)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 1) + tag + bytes(4)
+    content = encoded(Image.new("L", (9, 9)), "JPEG", exif=exif)
+    program = """if True:
+        import io, sys
+        from mnist_cnn.data.pictures import open_picture
+        print(open_picture(io.BytesIO(sys.stdin.buffer.read()))[0].size)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, input=content, capture_output=True, check=True
+    )
+    assert (done.stdout.strip(), done.stderr) == (b"(9, 9)", b"")

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from threading import Thread
@@ -25,7 +26,7 @@ from scipy.interpolate import CubicSpline
 from mnist_cnn.data.mnist import load_mnist
 from mnist_cnn.model.formats import Model
 from mnist_cnn.model.formats.base import ImageBatch, Metadata, Probabilities
-from mnist_cnn.reading.demo import HOST, MAX_PICTURES, Server
+from mnist_cnn.reading.demo import HOST, MAX_PICTURES, Handler, Server
 from mnist_cnn.reading.reader import READER
 from tests.helpers import ENVIRONMENT, ROOT, run
 from tests.reading.helpers import OTHER, PAIR_72, SEVEN, SHEET, ZERO, drawing, photograph
@@ -443,6 +444,146 @@ def test_a_client_that_would_have_to_wait_is_told() -> None:
         assert post(address, picture) == {"digits": [], "sheet": None, "error": error}
         server.free.release()
         assert [post(address, picture)["error"] for _ in range(3)] == [None] * 3
+
+
+def reply(address: str, *headers: str, body: bytes = b"", close: bool = False) -> bytes:
+    """Post something and return the answer. With `close`, send nothing after the body."""
+    host = address.split("/")[2]
+    with socket.create_connection((HOST, int(host.split(":")[1])), timeout=20) as client:
+        client.sendall("\r\n".join(["POST /read HTTP/1.1", *headers, "", ""]).encode() + body)
+        if close:
+            client.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: client.recv(1 << 16), b""))
+
+
+@contextmanager
+def watched() -> Iterator[tuple[str, list[int]]]:
+    """Yield the address of a demo, and a list that gets an entry for each picture it reads."""
+    pictures: list[int] = []
+
+    def predict_batch(images: ImageBatch) -> Probabilities:
+        pictures.append(len(images))
+        return ZERO.predict_batch(images)
+
+    with serving(Model(ZERO.image_shape, predict_batch)) as (_, address):
+        yield address, pictures
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("127.0.0.1:PORT", None, b"200"),
+        ("127.0.0.1:PORT", "http://127.0.0.1:PORT", b"200"),
+        ("localhost:PORT", "http://localhost:PORT", b"200"),
+        ("localhost:PORT", "http://127.0.0.1:PORT", b"403"),
+        ("127.0.0.1:PORT", "http://127.0.0.1", b"403"),
+        ("127.0.0.1:PORT", "https://127.0.0.1:PORT", b"403"),
+        ("127.0.0.1:PORT", "null", b"403"),
+        ("127.0.0.1", None, b"403"),
+        ("127.0.0.1:1", None, b"403"),
+        ("example.org:PORT", "http://example.org:PORT", b"403"),
+        (None, None, b"403"),
+    ],
+)
+def test_only_the_page_of_the_demo_is_answered(
+    host: str | None, origin: str | None, status: bytes
+) -> None:
+    picture = encoded(drawing(SEVEN))
+    with watched() as (address, pictures):
+        port = address.split(":")[2].strip("/")
+        named = {"Host": host, "Origin": origin, "Content-Length": str(len(picture))}
+        headers = [
+            f"{name}: {value}".replace("PORT", port) for name, value in named.items() if value
+        ]
+        assert reply(address, *headers, body=picture).split()[1] == status
+        assert len(pictures) == (status == b"200")
+
+
+FOREIGN = """async (address) => {
+  const post = { method: "POST", body: "x" };
+  const opaque = { ...post, mode: "no-cors" };
+  const frame = document.createElement("iframe");
+  frame.src = address;
+  document.body.append(frame);
+  const answers = [address, address + "read"].flatMap((url, i) =>
+    [fetch(url, i ? post : {}), fetch(url, i ? opaque : { mode: "no-cors" })]);
+  const settled = await Promise.allSettled(answers);
+  return settled.map(({ status, value }) => value?.ok ?? status);
+}"""
+
+
+def test_other_sites_get_no_answer(browser: Browser) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    picture = encoded(drawing(SEVEN))
+    with (
+        watched() as (address, pictures),
+        HTTPServer((HOST, 0), Other) as other,
+        browser.new_page() as page,
+    ):
+        Thread(target=other.serve_forever, daemon=True).start()
+        page.goto(f"http://{HOST}:{other.server_port}/")
+        # Chromium may refuse before it asks.
+        assert not {True} & set(page.evaluate(FOREIGN, address))
+        assert all(address not in frame.url for frame in page.frames)
+        other.shutdown()
+        # As if the name of a foreign site led here.
+        response = page.goto(address.replace(HOST, "foreign.localhost"))
+        assert response and response.status == 403
+        assert not pictures
+        response = page.goto(address.replace(HOST, "localhost"))
+        assert response and response.headers["x-frame-options"] == "DENY"
+        assert response.headers["x-content-type-options"] == "nosniff"
+        page.get_by_label("A picture").set_input_files(
+            {"name": "x.png", "mimeType": "image/png", "buffer": picture}
+        )
+        assert digits(page) == "0"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (["Content-Length: " + "9" * 5000], b"400"),
+        (["Content-Length: -1"], b"400"),
+        (["Content-Length: 1_0"], b"400"),
+        (["Content-Length: 3", "Content-Length: 4"], b"411"),
+        (["Transfer-Encoding: chunked"], b"411"),
+        (["Transfer-Encoding: chunked", "Content-Length: 3"], b"411"),
+        ([], b"411"),
+    ],
+)
+def test_a_length_that_is_wrong_is_refused(address: str, headers: list[str], status: bytes) -> None:
+    host = f"Host: {address.split('/')[2]}"
+    assert reply(address, host, *headers, body=b"abc").split()[1] == status
+
+
+def test_a_picture_that_is_cut_off_is_not_read() -> None:
+    picture = encoded(drawing(SEVEN))
+    with watched() as (address, pictures):
+        headers = f"Host: {address.split('/')[2]}", f"Content-Length: {len(picture) + 1}"
+        assert reply(address, *headers, body=picture, close=True) == b""
+        assert not pictures
+
+
+def test_a_picture_must_arrive_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handler, "timeout", 0.5)
+    with watched() as (address, _):
+        host = address.split("/")[2]
+        with socket.create_connection((HOST, int(host.split(":")[1])), timeout=20) as client:
+            client.sendall(
+                f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 99\r\n\r\n".encode()
+            )
+            start = time.monotonic()
+            with pytest.raises(ConnectionError):
+                while time.monotonic() < start + 9:
+                    client.sendall(b"x")
+                    time.sleep(0.1)
 
 
 def test_it_listens_on_the_loopback_address_alone(address: str) -> None:

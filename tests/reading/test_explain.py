@@ -102,3 +102,8 @@ def test_only_the_first_of_many_marks_get_a_row() -> None:
     picture, *others = draw(*answers)
     assert len(rectangles(picture)) == MOST_MARKS + 9
     assert len(others) == 2 * MOST_MARKS
+
+
+def test_only_the_first_of_very_many_marks_get_a_box() -> None:
+    reading = Reading([answer(1, (i, 10, i + 1, 20)) for i in range(501)], PICTURE, 2.0, None)
+    assert len(rectangles(draw_explanation(reading).axes[0])) == 500

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,14 +92,39 @@ def test_unusable_pictures_leave_the_others_alone(workspace: Path, tmp_path: Pat
     pixels = np.ones((60, 60), np.float32)
     pixels[30, 30] = np.nan
     Image.fromarray(pixels).save(tmp_path / "nan.tif")
-    paths = [*map(str, sorted(tmp_path.iterdir())), "x" * 300 + ".png", "", "my pictures/0.png"]
+    paths = [*map(str, sorted(tmp_path.iterdir())), "x" * 5000 + ".png", "", "my pictures/0.png"]
     done = predict(workspace, *paths)
     _, damaged, nan, long, empty, good = done.stdout.splitlines()
     assert "damaged.png: it cannot be read as a picture" in damaged
     assert "nan.tif: it contains pixels that are infinite or not a number" in nan
     assert "x.png: it cannot be read as a picture (" in long
-    assert "it cannot be read as a picture (" in empty
+    assert empty.strip() == "'': it is not a regular file: expected a picture"
     assert good.endswith("0.png")
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have neither such names nor pipes")
+def test_names_and_pipes_in_a_folder_do_no_harm(workspace: Path, tmp_path: Path) -> None:
+    name = "a\x1b[31m\n\udcff.png"
+    shutil.copy(workspace / "my pictures/0.png", tmp_path / name)
+    os.mkfifo(tmp_path / "b.png")
+    _, first, second = predict(workspace, str(tmp_path)).stdout.splitlines()
+    assert first.endswith(rf"{tmp_path}/a\x1b[31m\n\udcff.png")
+    assert second.endswith("b.png: it is not a regular file: expected a picture")
+    first, second = predict(workspace, "--format", "json", str(tmp_path)).stdout.splitlines()
+    assert first.isprintable()
+    assert json.loads(first)["path"] == str(tmp_path / name)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("<&-", "standard input is closed"), ("< /dev/zero", "it has more than 200 MB: reduce it")],
+)
+def test_unusable_standard_input_is_one_line(source: str, message: str) -> None:
+    done = run(ROOT, "bash", "-c", f"{' '.join(PREDICT)} - {source}")
+    _, line = done.stdout.splitlines()
+    assert message in line
     assert (done.returncode, done.stderr) == (1, "")
 
 

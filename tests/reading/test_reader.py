@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from mnist_cnn.data.mnist import load_mnist
 from mnist_cnn.errors import InputError
 from mnist_cnn.model.formats import Model
+from mnist_cnn.model.formats.base import ImageBatch, Probabilities
 from mnist_cnn.reading import reader as reading
 from mnist_cnn.reading.reader import READER, Answer, load_reader, read_digits
 from tests.reading.helpers import (
@@ -143,6 +144,20 @@ def test_what_is_not_a_digit_is_refused(multiple: bool) -> None:
 def test_a_blank_picture_of_any_size_shows_no_digits(size: tuple[int, int]) -> None:
     with pytest.raises(InputError, match="shows no digits"):
         answers(ZERO, Image.new("L", size, 255))
+
+
+def test_a_page_full_of_marks_is_read_in_one_way() -> None:
+    page = np.full((40, 25, 40, 25), 255, np.uint8)
+    page[:, 5:20, :, 5:15] = 0
+    images = []
+
+    def predict_batch(batch: ImageBatch) -> Probabilities:
+        images.append(len(batch))
+        return OTHER.predict_batch(batch)
+
+    model = Model(OTHER.image_shape, predict_batch)
+    assert len(answers(model, Image.fromarray(page.reshape(1000, 1000)), multiple=True)) == 1600
+    assert sum(images) == 1600
 
 
 def test_noise_shows_no_digits() -> None:
