@@ -268,7 +268,7 @@ change_npz("training images of shape (6, 5) but test images of shape (5, 5)", x_
 change_npz("own.npz: '3' has only training or only test images", y_test=LABELS[:8] % 3)
 change_npz("(only one of y_train and y_test is text)", y_test=LABELS[:8].astype(str))
 change_npz(
-    "(it has only one class): expected two or more", y_train=LABELS * 0, y_test=LABELS[:8] * 0
+    "(it has only one class): expected from 2 to 10,000", y_train=LABELS * 0, y_test=LABELS[:8] * 0
 )
 change_npz("a class is named 'a\\nb', not printable text",
            y_train=np.array(["a\nb", "c"])[LABELS % 2], x_test=None, y_test=None)  # fmt: skip
@@ -338,7 +338,8 @@ change_folders("own/extra is not used: expected only", lambda s: (s / "extra").m
 change_folders("own/valid is not used: expected only", lambda s: make(s / "val", s / "valid"))
 change_folders("own/val has no folders: expected one folder", lambda s: (s / "val").mkdir())
 change_folders(
-    "own cannot be read (it has only one class): expected two", lambda s: shutil.rmtree(s / "train")
+    "own cannot be read (it has only one class): expected from 2",
+    lambda s: shutil.rmtree(s / "train"),
 )
 change_folders(
     "train/a/x.jpg cannot be used: it cannot be read as a picture (not a recognised image format)",
