@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnist_cnn.errors import InputError, describe_exception
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:  # takes a second to import
     import pandas as pd
@@ -19,59 +25,103 @@ if TYPE_CHECKING:  # takes a second to import
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
-    """Yield a temporary path next to `path`. The file or folder written there replaces `path` if
-    the block succeeds, and is removed if it fails.
-
-    Creates missing parent folders. A killed process leaves `NAME.partial.SUFFIX` behind, which the
-    next run overwrites.
+    """Yield a temporary path. The file or folder written there replaces `path` if the block
+    succeeds, and is removed if it fails.
 
     Raises:
         InputError: `path` can't be written, or the disk is full.
     """
-    partial = path.with_suffix(f".partial{path.suffix}")
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        _remove(partial)
-        yield partial
-        if path.is_dir():
-            _remove(path)
-        partial.replace(path)
+        with _own_folder(path.parent) as folder:
+            yield (partial := folder / path.name)
+            if path.is_dir():
+                shutil.rmtree(path)
+            partial.replace(path)
     except OSError as error:
-        failed = Path(error.filename or partial)
-        if not (path.is_relative_to(failed) or failed.is_relative_to(partial)):
+        failed = Path(error.filename or path)
+        if not path.is_relative_to(failed) and not _is_partial(failed):
             raise
         raise InputError(
             f"{path} cannot be written ({describe_exception(error)}): "
             "expected a writable folder and free space"
         ) from error
-    finally:
-        with suppress(OSError):
-            _remove(partial)
+
+
+def _is_partial(path: Path) -> bool:
+    return any(part.endswith(".partial") for part in path.parts)
 
 
 @contextmanager
-def scratch_folder(path: Path) -> Iterator[Path]:
-    """Create an empty folder `path`. Remove it and its contents when the block ends.
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Create an empty folder in `parent`. Remove it and its contents when the block ends.
 
     Raises:
         InputError: the folder can't be created or written to, or the disk is full.
     """
     try:
-        _remove(path)
-        path.mkdir(parents=True)
-        yield path
+        with _own_folder(parent) as folder:
+            yield folder
     except OSError as error:
         raise InputError(
-            f"{path.parent} cannot be written ({describe_exception(error)}): expected a writable "
+            f"{parent} cannot be written ({describe_exception(error)}): expected a writable "
             "folder and free space"
         ) from error
+
+
+@contextmanager
+def _own_folder(parent: Path) -> Iterator[Path]:
+    """Create a folder `*.partial` in `parent` that no other process uses, and missing parents.
+    Remove it when the block ends, and those that killed processes left behind.
+
+    The system unlocks the folder when its process ends. Windows has no such locks: there, the
+    folder of a process that runs at the same time is removed, too.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    with _lock(parent):  # so that no folder is seen before it's locked
+        for leftover in parent.glob("*.partial"):
+            with suppress(OSError), _lock(leftover, wait=False):
+                shutil.rmtree(leftover)
+        folder = Path(tempfile.mkdtemp(".partial", "", parent))
+        lock = ExitStack()
+        lock.enter_context(_lock(folder))
+    with lock:
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _lock(folder: Path, wait: bool = True) -> Iterator[None]:
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
     finally:
-        with suppress(OSError):
-            _remove(path)
+        os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+def read_limited(path: Path, limit: int) -> bytes:
+    """Read a regular file of at most `limit` bytes.
+
+    Raises:
+        InputError: it isn't one, is larger, or can't be read.
+    """
+    try:
+        if path.exists() and not path.is_file():  # reading a FIFO or a device might never end
+            raise OSError("it is not a regular file")
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({describe_exception(error)}): expected a readable file"
+        ) from error
+    if len(content) > limit:
+        raise InputError(f"{path} is too large: expected at most {limit:,} bytes")
+    return content
 
 
 def reproducible_zip_entry(name: str) -> zipfile.ZipInfo:

@@ -22,7 +22,7 @@ ENOUGH = 20  # test images of a class
 @report_errors
 def main() -> None:
     params = load_params().prepare
-    with scratch_folder(PREPARED / "scratch") as scratch:
+    with scratch_folder(PREPARED) as scratch:
         dataset = load_mnist() if params.source == "mnist" else load_raw(params, scratch)
         dataset = resize_dataset(dataset, params, scratch)
         splits, report = split_dataset(dataset, params)

@@ -1,6 +1,7 @@
 import errno
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mnist_cnn.errors import InputError
-from mnist_cnn.files import scratch_folder, write_atomically, write_csv
+from mnist_cnn.files import read_limited, scratch_folder, write_atomically, write_csv
 from tests.helpers import ROOT
 
 
@@ -28,7 +29,7 @@ def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "old").touch()
-    leftover = tmp_path / "folder.partial"  # from a killed process
+    leftover = tmp_path / "abc.partial"  # from a killed process
     leftover.mkdir()
     (leftover / "half").touch()
     for fails in (True, False):
@@ -51,7 +52,7 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_atomically(path),
     ):
         pytest.fail("the block ran")
-    too_long = tmp_path / f"{'a' * 250}.txt"
+    too_long = tmp_path / f"{'a' * 300}.txt"
     with (
         pytest.raises(InputError, match=r"a.txt cannot be written \(File name too long\)"),
         write_atomically(too_long) as partial,
@@ -92,27 +93,90 @@ main()
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.npz", "old")]
 
 
-def test_a_scratch_folder_starts_empty_and_is_removed(tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "scratch"
-    folder.mkdir(parents=True)
-    (folder / "left by a killed process").touch()
-    with suppress(KeyError), scratch_folder(folder) as scratch:
-        assert list(scratch.iterdir()) == []
+def test_a_scratch_folder_is_removed(tmp_path: Path) -> None:
+    parent = tmp_path / "new"
+    with suppress(KeyError), scratch_folder(parent) as scratch:
         (scratch / "file").touch()
         raise KeyError
-    assert not folder.exists()
+    assert list(parent.iterdir()) == []
     (tmp_path / "file").touch()
     with (
-        pytest.raises(InputError, match=r"file cannot be written \(Not a directory\)"),
-        scratch_folder(tmp_path / "file" / "scratch"),
+        pytest.raises(InputError, match=r"file cannot be written \(.+\): expected a writable"),
+        scratch_folder(tmp_path / "file"),
     ):
-        pass
+        pytest.fail("the block ran")
     with (
         pytest.raises(InputError, match=r"new cannot be written \(No space left on device\)"),
-        scratch_folder(folder),
+        scratch_folder(parent),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
-    assert not folder.exists()
+    assert list(parent.iterdir()) == []
+
+
+WRITE_SLOWLY = """
+import sys, time
+from pathlib import Path
+from mnist_cnn.files import write_atomically
+
+with write_atomically(Path(sys.argv[1])) as partial, partial.open("w") as file:
+    print("first half", file=file, flush=True)
+    print(flush=True)
+    sys.stdin.read()
+    file.write("second half")
+"""
+
+
+@pytest.fixture
+def slow_writer(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has written half of the file a.txt, and the rest when its input ends."""
+    command = [sys.executable, "-c", WRITE_SLOWLY, str(tmp_path / "a.txt")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no locks that a kill releases")
+def test_two_processes_do_not_disturb_each_other(
+    tmp_path: Path, slow_writer: subprocess.Popen[bytes]
+) -> None:
+    path = tmp_path / "a.txt"
+    with scratch_folder(tmp_path) as scratch:
+        (scratch / "file").touch()
+        with write_atomically(path) as partial:
+            partial.write_text("other")
+        assert path.read_text() == "other"
+        slow_writer.communicate()
+        assert path.read_text() == "first half\nsecond half"
+        assert (scratch / "file").exists()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_leaves_is_removed(
+    tmp_path: Path, slow_writer: subprocess.Popen[bytes]
+) -> None:
+    slow_writer.kill()
+    slow_writer.wait()
+    (leftover,) = tmp_path.iterdir()
+    assert leftover.suffix == ".partial"
+    with write_atomically(tmp_path / "b.txt") as partial:
+        partial.touch()
+    assert list(tmp_path.iterdir()) == [tmp_path / "b.txt"]
+
+
+def test_only_small_regular_files_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"12345")
+    assert read_limited(path, 5) == b"12345"
+    with pytest.raises(InputError, match=r"a.txt is too large: expected at most 4 bytes"):
+        read_limited(path, 4)
+    with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\)"):
+        read_limited(tmp_path / "b.txt", 5)
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=r"zeros cannot be read \(it is not a regular file\)"):
+        read_limited(tmp_path / "zeros", 5)
 
 
 def test_csv_has_the_same_bytes_on_any_system(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import io
 import math
 import struct
+import sys
+import unicodedata
 import zipfile
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -16,6 +18,8 @@ from mnist_cnn.data.images import Images, StoredArray
 from mnist_cnn.errors import InputError, describe_exception
 from mnist_cnn.files import reproducible_zip_entry, write_atomically
 
+MAX_CLASSES = 10_000
+MAX_NAME = 255  # characters
 DIGITS = np.array(list("0123456789"))  # MNIST's classes
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -80,9 +84,11 @@ def read_arrays(path: Path) -> Arrays:
 
     Raises:
         InputError: the file is missing, damaged or in another format; or its arrays have the wrong
-            name, dtype or shape, a value out of range, or no images.
+            name, dtype or shape, a value out of range, no images or unusable class names.
     """
     try:
+        if path.exists() and not path.is_file():  # opening a FIFO might never end
+            raise ValueError("it is not a regular file")
         with zipfile.ZipFile(path) as archive:
             images = _check_array(archive, "images", np.float32, 4)
             labels = _read_array(archive, "labels", np.int64)
@@ -96,8 +102,9 @@ def read_arrays(path: Path) -> Arrays:
             raise ValueError(
                 f"labels lie in [{labels.min()}, {labels.max()}] for {len(classes)} classes"
             )
+        check_classes(classes.tolist())
         return Arrays(images, labels, classes)
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file can raise anything
         raise InputError(
             f"{path} is not usable ({describe_exception(error)}): expected images float32 "
             "[N, H, W, C] in [0, 1], labels int64 [N] from 0 to K - 1 and K class names; "
@@ -105,20 +112,53 @@ def read_arrays(path: Path) -> Arrays:
         ) from error
 
 
+def check_classes(names: list[str]) -> None:
+    """Check that there are from 2 to MAX_CLASSES names, which look different, fit on a line and
+    disturb neither a terminal nor a page.
+
+    Raises:
+        ValueError: they don't.
+    """
+    if len(names) < 2:
+        raise ValueError("it has only one class")
+    if len(names) > MAX_CLASSES:
+        raise ValueError(f"it has more than {MAX_CLASSES:,} classes")
+    seen = set()
+    for name in names:
+        # "</" would end the script element on DVC's plots page that contains the names.
+        if not name.isprintable() or not name.strip() or "</" in name:
+            raise ValueError(f"a class is named {_excerpt(name)}, not printable text without </")
+        if len(name) > MAX_NAME:
+            raise ValueError(f"a class is named {_excerpt(name)}, more than {MAX_NAME} characters")
+        if (shown := unicodedata.normalize("NFC", name).strip()) in seen:
+            raise ValueError(f"two classes are named {_excerpt(name)}")
+        seen.add(shown)
+
+
+def _excerpt(name: str) -> str:
+    return ascii(name if len(name) < 50 else f"{name[:50]}...")
+
+
 def read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     """Return the shape and dtype of an array in an `.npz` and the offset of its first value,
     without allocating memory for it.
 
     Raises:
-        ValueError: the array has the wrong size, another version, Python objects or Fortran order.
+        ValueError: the array has the wrong size, another version, Python objects, Fortran order or
+            more than 4 dimensions.
     """
     entry = archive.getinfo(f"{name}.npy")
     with archive.open(entry) as file:
         version = np.lib.format.read_magic(file)
         if version != (1, 0):
             raise ValueError(f"{name} have the array format {version}")
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        try:
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        except Exception as error:  # NumPy parses it as Python and quotes it in full
+            raise ValueError(f"{name} have a damaged header") from error
         start = file.tell()
+    if len(shape) > 4 or min(shape, default=0) < 0:
+        raise ValueError(f"{name} have a negative dimension or more than 4")
     if dtype.hasobject:
         raise ValueError(f"{name} are Python objects")
     if start + dtype.itemsize * int(np.prod(shape, dtype=object)) != entry.file_size:
@@ -150,8 +190,19 @@ def _check_array(
 
 def _read_array(archive: zipfile.ZipFile, name: str, dtype: type[Scalar]) -> npt.NDArray[Scalar]:
     _check_array(archive, name, dtype, 1)
+    return read_array(archive, name)
+
+
+def read_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    """Read an array whose header has been checked.
+
+    Raises:
+        ValueError: it's text with numbers that aren't characters, at which Python would fail later.
+    """
     with archive.open(f"{name}.npy") as file:
-        array: npt.NDArray[Scalar] = np.lib.format.read_array(file, allow_pickle=False)
+        array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    if array.dtype.kind == "U" and array.view(f"{array.dtype.byteorder}u4").max() > sys.maxunicode:
+        raise ValueError(f"{name} have characters that do not exist")
     return array
 
 

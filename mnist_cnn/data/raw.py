@@ -5,8 +5,10 @@ is used. Images don't have to fit in memory: they are copied in chunks to a file
 """
 
 import gzip
+import io
 import math
 import os
+import reprlib
 import shutil
 import struct
 import zipfile
@@ -21,15 +23,18 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from mnist_cnn.data.arrays import read_header
+from mnist_cnn.data.arrays import MAX_CLASSES, check_classes, read_array, read_header
 from mnist_cnn.data.images import Images, StoredArray
 from mnist_cnn.data.mnist import Dataset
-from mnist_cnn.data.pictures import SUFFIXES, fit_picture, load_image, picture_kind
+from mnist_cnn.data.pictures import MAX_PIXELS, SUFFIXES, fit_picture, load_image, picture_kind
 from mnist_cnn.errors import InputError, describe_exception
+from mnist_cnn.files import read_limited
 from mnist_cnn.params import PARAMS_PATH, PrepareParams
 
 RAW = Path("data/raw")
-MAX_LABEL_BYTES = 2**30
+MAX_LABEL_BYTES = 2**28
+MAX_LISTING_BYTES = 2**22
+MAX_DEPTH = 20  # of folders
 LAYOUTS = (
     "an .npz file, a folder with the IDX files train-images-idx3-ubyte[.gz] and so on, or a folder "
     "with one folder of pictures per class, perhaps within folders train, val and test"
@@ -66,16 +71,16 @@ def load_raw(params: PrepareParams, scratch: Path) -> Dataset:
     for images, labels in parts.values():
         _check_images(source, images, labels)
     train_images, train_labels = parts["train"]
-    values = np.unique(train_labels)
+    values = _unique(train_labels)
     for part, (images, labels) in parts.items():
         if images.shape[1:] != train_images.shape[1:]:
             raise InputError(
                 f"{source} has training images of shape {train_images.shape[1:]} but {part} images "
                 f"of shape {images.shape[1:]}: expected the same"
             )
-        if (differing := np.setxor1d(values, labels)).size:
+        if (differing := np.setxor1d(values, _unique(labels), assume_unique=True)).size:
             raise InputError(
-                f"{source}: {', '.join(map(str, differing))} has only training or only {part} "
+                f"{source}: {reprlib.repr(str(differing[0]))} has only training or only {part} "
                 "images: expected the same classes in both"
             )
     names = _class_names(source, values)
@@ -90,12 +95,22 @@ def load_raw(params: PrepareParams, scratch: Path) -> Dataset:
     return Dataset(**arrays, classes=np.array(names), left_out=left_out)
 
 
+def _unique(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    # Counting makes NumPy sort. Otherwise it hashes, which took 3 million 40 seconds.
+    return np.unique(labels, return_counts=True)[0]
+
+
 def _check_images(source: Path, images: Images, labels: npt.NDArray[Any]) -> None:
     ndim, size = len(images.shape), math.prod(images.shape)
     if ndim not in (3, 4) or not size or images.shape[3:] not in ((), (1,), (3,)):
         raise InputError(
             f"{source} has images of shape {list(images.shape)}: expected [N, H, W] or "
             "[N, H, W, C] with 1 or 3 channels, and no dimension of 0"
+        )
+    if math.prod(images.shape[1:3]) > MAX_PIXELS:
+        raise InputError(
+            f"{source} has images of {images.shape[1]} x {images.shape[2]} pixels: expected at "
+            f"most {MAX_PIXELS:,}; reduce them"
         )
     if len(images) != len(labels):
         raise InputError(
@@ -105,20 +120,16 @@ def _check_images(source: Path, images: Images, labels: npt.NDArray[Any]) -> Non
 
 def _class_names(source: Path, values: npt.NDArray[Any]) -> list[str]:
     """Return the names of the classes with the given labels."""
-    names = [str(value) for value in values]
+    names = [str(value) for value in values[: MAX_CLASSES + 1]]
     listing = source / "classes.txt"
-    if values.dtype.kind in "iu" and listing.is_file():
+    if values.dtype.kind in "iu" and listing.exists():
         with _reading(listing, f"the names of {len(names)} classes, one per line"):
-            names = _inside(listing).read_text(encoding="utf-8-sig").splitlines()
-            if len(names) != len(values) or len(set(names)) < len(names):
-                raise ValueError(f"it has {len(set(names))} different names")
-    if len(names) < 2:
-        raise InputError(f"{source} has only the class {names[0]}: expected two or more")
-    # "</" would end the script element on DVC's plots page that contains the names.
-    if bad := [n for n in names if not n.isprintable() or not n.strip() or "</" in n]:
-        raise InputError(
-            f"{source} has a class named {bad[0]!a}: expected printable text without </; rename it"
-        )
+            text = read_limited(_inside(listing), MAX_LISTING_BYTES).decode("utf-8-sig")
+            names = [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
+            if len(names) != len(values):
+                raise ValueError(f"it has {len(names)} names")
+    with _reading(source, f"from 2 to {MAX_CLASSES:,}, with different, printable names; rename it"):
+        check_classes(names)
     return names
 
 
@@ -156,17 +167,23 @@ def _inside(path: Path) -> Path:
 
 def _entries(folder: Path) -> list[Path]:
     """Return the visible files and folders in `folder`, sorted by name."""
-    with _reading(folder, "a folder that can be listed"):
-        entries = sorted(folder.iterdir(), key=lambda path: path.name)
-        entries = [path for path in entries if not path.name.startswith(".")]
-        for path in entries:
-            if not path.name.isprintable():  # includes names that aren't UTF-8
+    if len(folder.parts) > MAX_DEPTH:
+        raise InputError(
+            f"{Path(*folder.parts[:3])} has folders in folders in folders, more than {MAX_DEPTH} "
+            "deep: expected one folder of pictures per class"
+        )
+    with _reading(folder, "a folder that can be listed"), os.scandir(folder) as scanned:
+        entries = [entry for entry in scanned if not entry.name.startswith(".")]
+        for entry in entries:
+            if not entry.name.isprintable():  # includes names that aren't UTF-8
                 raise InputError(
-                    f"{folder} holds {path.name!a}: expected printable names; rename it"
+                    f"{folder} holds {entry.name!a}: expected printable names; rename it"
                 )
-            if path.is_symlink():
-                _inside(path)
-    return entries
+            if entry.is_symlink():
+                _inside(folder / entry.name)
+            if not (entry.is_file() or entry.is_dir()):  # reading a FIFO might never end
+                raise InputError(f"{folder / entry.name} is neither a file nor a folder: remove it")
+    return [folder / name for name in sorted(entry.name for entry in entries)]
 
 
 def _check_disk(path: Path, size: int) -> None:
@@ -210,7 +227,7 @@ def _read_npz(path: Path, scratch: Path) -> Parts:
     ):
         names = {name.removesuffix(".npy") for name in archive.namelist()}
         if names not in (set(KEYS), set(KEYS[:2])):
-            raise ValueError(f"it holds {', '.join(sorted(names)) or 'nothing'}")
+            raise ValueError(f"it holds {reprlib.repr(sorted(names))}")
         images = [_read_npz_images(archive, key, scratch) for key in KEYS[::2] if key in names]
         labels = [_read_npz_labels(archive, key) for key in KEYS[1::2] if key in names]
         if len({part.dtype.kind == "U" for part in labels}) == 2:
@@ -236,9 +253,7 @@ def _read_npz_labels(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
     shape, dtype, _ = read_header(archive, name)
     if dtype.kind not in "iuU" or shape[1:] not in ((), (1,)):
         raise ValueError(f"{name} are {dtype} {list(shape)}")
-    with archive.open(entry) as file:
-        labels: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    return labels.ravel()
+    return read_array(archive, name).ravel()
 
 
 def _read_idx_files(folder: Path, scratch: Path) -> Parts:
@@ -314,7 +329,10 @@ def _read_folders(source: Path, params: PrepareParams, scratch: Path) -> tuple[P
 def _split_folders(source: Path) -> dict[str, Path]:
     """Return the folders that hold one folder per class, by the part of the dataset they are: those
     in SPLIT_FOLDERS or, without a folder `train` that has subfolders, `source` itself."""
-    folders = {path.name: path for path in _entries(source) if path.is_dir()}
+    entries = _entries(source)
+    if files := [path for path in entries if path.name in SPLIT_FOLDERS and not path.is_dir()]:
+        raise InputError(f"{files[0]} is a file: expected a folder; unpack, rename or remove it")
+    folders = {path.name: path for path in entries if path.is_dir()}
     if "train" not in folders or not any(path.is_dir() for path in _entries(folders["train"])):
         return {"train": source}
     parts = {"train": folders.pop("train")}
@@ -358,8 +376,10 @@ def _walk(folder: Path) -> Iterator[Path]:
     for path in _entries(folder):
         if not path.is_dir():
             yield path
-        elif path.is_symlink() and folder.resolve().is_relative_to(path.resolve()):
-            raise InputError(f"{path} links to a folder that it is in: remove it")
+        elif path.is_symlink():  # a few links to one another could hold any number of files
+            raise InputError(
+                f"{path} links to a folder: expected files in the folder of a class; copy them"
+            )
         else:
             yield from _walk(path)
 

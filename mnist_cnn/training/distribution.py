@@ -1,8 +1,9 @@
 """Train one network on several machines or GPUs."""
 
-import faulthandler
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,16 @@ from mnist_cnn.model.backend import tf
 from mnist_cnn.training.cluster import Cluster, wait_for_workers
 
 CONNECT_SECONDS = 60
+
+WATCHDOG = """
+import os, select, signal, sys
+
+process, seconds, message = sys.argv[1:]
+ended, _, _ = select.select([sys.stdin], [], [], float(seconds))
+if not ended:
+    print(message, file=sys.stderr, flush=True)
+    os.kill(int(process), signal.SIGKILL)
+"""
 
 
 def create_strategy(cluster: Cluster, key: str) -> tf.distribute.Strategy:
@@ -24,7 +35,8 @@ def create_strategy(cluster: Cluster, key: str) -> tf.distribute.Strategy:
 
     Raises:
         InputError: this worker's port is taken, or another worker didn't connect within
-            WAIT_SECONDS or has a different key.
+            WAIT_SECONDS or has a different key. If a worker is lost just then, the process prints
+            one line and is killed after CONNECT_SECONDS.
     """
     requested = os.environ["CUDA_VISIBLE_DEVICES"]
     if requested not in ("", "-1") and not tf.config.list_physical_devices("GPU"):
@@ -35,13 +47,28 @@ def create_strategy(cluster: Cluster, key: str) -> tf.distribute.Strategy:
             return tf.distribute.MirroredStrategy(gpus)
         return tf.distribute.get_strategy()
     wait_for_workers(cluster)
-    # If a worker dies while connecting, TensorFlow waits for an hour and ignores Ctrl-C.
-    faulthandler.dump_traceback_later(CONNECT_SECONDS, exit=True)
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    faulthandler.cancel_dump_traceback_later()
+    with _kill_if_workers_do_not_connect():
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # TensorFlow ignores it
     _check_keys(strategy, cluster, key)
     return strategy
+
+
+@contextmanager
+def _kill_if_workers_do_not_connect() -> Iterator[None]:
+    """End this process with one line if the block takes longer than CONNECT_SECONDS.
+
+    If a worker dies while connecting, TensorFlow waits for an hour, ignores Ctrl-C and lets no
+    other Python thread run, so another process has to watch.
+    """
+    message = (
+        f"error: the workers did not connect within {CONNECT_SECONDS} seconds: one was lost, or "
+        "another program uses its address; start all workers again"
+    )
+    command = [sys.executable, "-c", WATCHDOG, str(os.getpid()), str(CONNECT_SECONDS), message]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watchdog:
+        yield
+        watchdog.communicate()  # it ends when its input does, or this process
 
 
 def _check_keys(strategy: tf.distribute.Strategy, cluster: Cluster, key: str) -> None:

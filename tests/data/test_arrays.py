@@ -1,4 +1,5 @@
 import hashlib
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -110,3 +111,38 @@ def test_a_damaged_file_is_refused(tmp_path: Path, arrays: Arrays, how: str) -> 
     damage(tmp_path / "a.npz", how)
     with pytest.raises(InputError, match=r"^.*a.npz is not usable \(.+\): expected .*$"):
         read_arrays(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("classes", "problem"),
+    [
+        (np.array(["a", "b", "a"]), "two classes are named 'a'"),
+        (np.array(["a", ""]), "a class is named ''"),
+        (np.array(["a", "\x1b[31m"]), r"a class is named '\\x1b\[31m'"),
+        (np.array(["a", "\ud800"]), r"a class is named '\\ud800'"),
+        (np.array([65, 0x110000], np.uint32).view("<U1"), "classes have characters that do not"),
+        (np.array(["a"]), "it has only one class"),
+    ],
+)
+def test_unusable_class_names_are_refused(
+    tmp_path: Path, arrays: Arrays, classes: np.ndarray, problem: str
+) -> None:
+    write_arrays(tmp_path / "a.npz", [arrays.images[:1]], np.zeros(1, np.int64), classes)
+    with pytest.raises(InputError, match=rf"a.npz is not usable \({problem}"):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_a_header_of_brackets_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\x01\x00\x28\x23" + b"[" * 9000)
+    with pytest.raises(InputError, match=r"a.npz is not usable \(images have a damaged header\)"):
+        read_arrays(tmp_path / "a.npz")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_only_a_regular_file_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npz")
+    (tmp_path / "b.npz").symlink_to("/dev/zero")
+    for name in "ab":
+        with pytest.raises(InputError, match=rf"{name}.npz is not usable \(it is not a regular"):
+            read_arrays(tmp_path / f"{name}.npz")

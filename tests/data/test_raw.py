@@ -1,6 +1,7 @@
 """The user's own datasets: three layouts, and one line for any error in them."""
 
 import gzip
+import os
 import shutil
 import struct
 import subprocess
@@ -9,6 +10,7 @@ import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -201,9 +203,15 @@ def test_a_list_names_the_classes_of_idx_files(raw: Path) -> None:
     write_idx(raw / "own")
     (raw / "own/classes.txt").write_text("ape\ncow\ndog\nemu\n")
     assert load("own").classes.tolist() == ["ape", "cow", "dog", "emu"]
-    (raw / "own/classes.txt").write_text("ape\ncow\n")
-    with pytest.raises(InputError, match="expected the names of 4 classes, one per line"):
-        load("own")
+    for names, complaint in (
+        ("ape\ncow\n", "it has 2 names.*: expected the names of 4 classes, one per line"),
+        ("ape\ncow\ndog\ndog\n", "two classes are named 'dog'"),
+        ("ape\x85cow\ndog\nemu\nfox\n", r"a class is named 'ape\\x85cow'"),
+        ("ape\n" * 2**21, "classes.txt is too large: expected at most 4,194,304 bytes"),
+    ):
+        (raw / "own/classes.txt").write_text(names, encoding="utf-8")
+        with pytest.raises(InputError, match=complaint):
+            load("own")
 
 
 def test_a_link_within_the_folder_is_followed(raw: Path) -> None:
@@ -244,10 +252,10 @@ def change_folders(complaint: str, change: Callable[[Path], object]) -> None:
 WRONG["nothing"] = (lambda _: None, "own.npz does not exist: expected an .npz")
 WRONG["no layout"] = (lambda s: s.mkdir(), "own is not a dataset: expected an")
 WRONG["a file"] = (lambda s: s.with_name("own").touch(), "own is not a dataset: expected an .npz")
-change_npz("it holds x_train): expected an .npz with x_train and y_train", y_train=None,
+change_npz("it holds ['x_train']): expected an .npz with x_train and y_train", y_train=None,
            x_test=None, y_test=None)  # fmt: skip
-change_npz("it holds x_test, x_train, y_train)", y_test=None)
-change_npz("it holds x_test, x_train, x_validation, y_test, y_train)", x_validation=IMAGES)
+change_npz("it holds ['x_test', 'x_train', 'y_train'])", y_test=None)
+change_npz("'x_train', 'x_validation', 'y_test', 'y_train'])", x_validation=IMAGES)
 change_npz("x_train are float64)", x_train=IMAGES / 255)
 change_npz("x_train are Python objects)", x_train=np.array([{}]))
 change_npz("y_train are float64 [40])", y_train=LABELS / 1)
@@ -257,15 +265,58 @@ change_npz("has images of shape [40, 6, 5, 2]", x_train=np.stack([IMAGES] * 2, -
 change_npz("has images of shape [0, 6, 5]", x_train=IMAGES[:0], y_train=LABELS[:0])
 change_npz("has 40 images but 39 labels: expected one each", y_train=LABELS[:39])
 change_npz("training images of shape (6, 5) but test images of shape (5, 5)", x_test=IMAGES[:8, 1:])
-change_npz("own.npz: 3 has only training or only test images", y_test=LABELS[:8] % 3)
+change_npz("own.npz: '3' has only training or only test images", y_test=LABELS[:8] % 3)
 change_npz("(only one of y_train and y_test is text)", y_test=LABELS[:8].astype(str))
-change_npz("has only the class 0: expected two or more", y_train=LABELS * 0, y_test=LABELS[:8] * 0)
-change_npz("has a class named 'a\\nb': expected printable text",
+change_npz(
+    "(it has only one class): expected from 2 to 10,000", y_train=LABELS * 0, y_test=LABELS[:8] * 0
+)
+change_npz("a class is named 'a\\nb', not printable text",
            y_train=np.array(["a\nb", "c"])[LABELS % 2], x_test=None, y_test=None)  # fmt: skip
-change_npz("has a class named ' '", y_train=np.array([" ", "c"])[LABELS % 2], x_test=None,
+change_npz("a class is named ' '", y_train=np.array([" ", "c"])[LABELS % 2], x_test=None,
            y_test=None)  # fmt: skip
-change_npz("has a class named '</script>': expected printable text without </",
+change_npz("a class is named '</script>', not printable text without </)",
            y_train=np.array(["</script>", "c"])[LABELS % 2], x_test=None, y_test=None)  # fmt: skip
+for names, complaint in {
+    ("a", "x" * 256): "more than 255 characters",
+    ("e\u0301", "\u00e9"): "two classes are named",
+    ("a", "a "): "two classes are named 'a '",
+    ("a", "b\ud800"): "a class is named 'b\\ud800'",
+}.items():
+    change_npz(complaint, y_train=np.array(names)[LABELS % 2], x_test=None, y_test=None)
+change_npz("y_train have characters that do not exist", x_test=None, y_test=None,
+           y_train=np.array([0x110000, 65], np.uint32).view("<U1")[LABELS % 2])  # fmt: skip
+change_npz("it has more than 10,000 classes", y_train=np.arange(20_000), x_test=None, y_test=None,
+           x_train=np.zeros((20_000, 1, 1), np.uint8))  # fmt: skip
+change_npz("has images of 1 x 100000001 pixels: expected at most 100,000,000",
+           x_train=np.zeros((1, 1, 100_000_001), np.uint8), x_test=None, y_test=None,
+           y_train=LABELS[:1])  # fmt: skip
+
+
+def change_header(complaint: str, header: bytes, size: int) -> None:
+    """`x_train` gets the `header` and `size` bytes."""
+
+    def make(source: Path) -> None:
+        write_npz(source, x_test=None, y_test=None)
+        with zipfile.ZipFile(source) as archive:
+            labels = archive.read("y_train.npy")
+        with zipfile.ZipFile(source, "w") as archive:
+            archive.writestr("y_train.npy", labels)
+            start = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header))
+            archive.writestr("x_train.npy", start + header + bytes(size))
+
+    WRONG[f"npz {complaint} {header[-20:]!r}"] = (make, complaint)
+
+
+def shaped(shape: tuple[int, ...]) -> bytes:
+    return repr({"descr": "|u1", "fortran_order": False, "shape": shape}).encode()
+
+
+change_header("x_train have a negative dimension or more than 4", shaped((-100, -8, 8)), 6400)
+change_header("x_train have a negative dimension or more than 4", shaped((1,) * 1000), 1)
+change_header("x_train are truncated", shaped((2**63, 2**63, 2**63)), 1)
+change_header("x_train have a damaged header", b"[" * 9000, 0)
+change_header("x_train have a damaged header", b"[" * 60_000, 0)
+change_header("x_train have a damaged header", shaped((1,)).replace(b"(1", b"(" + b"9" * 6000), 0)
 TOO_LARGE = struct.pack(">IIII", 0x0803, 2**32 - 1, 2**32 - 1, 2**32 - 1)
 change_idx("own holds train-images-idx3-ubyte.gz: expected", "train-labels-idx1", None)
 change_idx("own holds train-labels-idx1-ubyte.gz: expected", "train-images-idx3", None)
@@ -282,11 +333,14 @@ change_idx("its header says 1,200 bytes for [40, 6, 5], but it has 1,199)",
 change_idx("its header says 1,200 bytes for [40, 6, 5], but it has more)",
            "train-images-idx3", gzip.compress(idx(IMAGES) + bytes(10**8)))  # fmt: skip
 change_folders("train/e has no pictures: expected those of a", lambda s: (s / "train/e").mkdir())
-change_folders("own: d has only training or only", lambda s: shutil.rmtree(s / "test/d"))
+change_folders("own: 'd' has only training or only", lambda s: shutil.rmtree(s / "test/d"))
 change_folders("own/extra is not used: expected only", lambda s: (s / "extra").mkdir())
 change_folders("own/valid is not used: expected only", lambda s: make(s / "val", s / "valid"))
 change_folders("own/val has no folders: expected one folder", lambda s: (s / "val").mkdir())
-change_folders("own has only the class test: expected two", lambda s: shutil.rmtree(s / "train"))
+change_folders(
+    "own cannot be read (it has only one class): expected from 2",
+    lambda s: shutil.rmtree(s / "train"),
+)
 change_folders(
     "train/a/x.jpg cannot be used: it cannot be read as a picture (not a recognised image format)",
     lambda s: (s / "train/a/x.jpg").touch(),
@@ -312,15 +366,35 @@ change_folders(
 )
 change_folders("train/e links outside data/raw", lambda s: link(s / "train/e"))
 change_folders(
-    "train/a/x links to a folder that it is in: remove it",
+    "train/a/x links to a folder: expected files in the",
     lambda s: (s / "train/a/x").symlink_to("../..", target_is_directory=True),
 )
+change_folders("own/test is a file: expected a folder", lambda s: make_file(s / "test"))
+change_folders("own/train is a file: expected a folder", lambda s: make_file(s / "train"))
+change_folders(
+    "own has folders in folders in folders",
+    lambda s: (s / "train/a" / ("d/" * 20)).mkdir(parents=True),
+)
+
+
+def make_fifo(name: str, source: Path) -> None:
+    os.mkfifo(source / name)
+
+
+if hasattr(os, "mkfifo"):
+    for name in ("train/a/x.png", "train/fifo", "classes.txt"):
+        change_folders(f"own/{name} is neither a file nor", partial(make_fifo, name))
 change_folders("holds 'x\\n.png': expected printable", lambda s: (s / "train/a/x\n.png").touch())
 if sys.platform == "linux":  # elsewhere no file can have such a name
     change_folders(
         "holds '\\udcff': expected printable names; rename it",
         lambda s: (s / "train/\udcff").mkdir(),
     )
+
+
+def make_file(path: Path) -> None:
+    shutil.rmtree(path)
+    path.touch()
 
 
 def make(*folders: Path) -> None:
@@ -376,7 +450,7 @@ def test_a_source_without_permission_is_one_line(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("zipfile.ZipFile", refuse)
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(InputError, match=rf"^data/raw/{name} cannot be read \(Permission denied\)"):
         load(name)
 

@@ -32,15 +32,23 @@ def test_the_cluster_is_read_from_tf_config(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("{", "Expecting property name"),
-        ("[]", "Input should be a valid dictionary"),
+        ("{", "Invalid JSON: EOF while parsing"),
+        ("[" * 100_000, "Invalid JSON: recursion limit exceeded"),
+        ("\udcff", "unable to parse raw data as a unicode string"),
+        (tf_config(["a:1"], 0).replace("0", "NaN"), "task: index: Input should be a valid"),
+        (tf_config(["a:1"], 0).replace("0", "9" * 100_000), "Invalid JSON: number out of range"),
+        (tf_config(["\ud800:1"], 0), "Invalid JSON: unexpected end of hex escape"),
+        (tf_config([f"a:{i}" for i in range(1, 10_000)], 0), "at most 256 items"),
+        ("[]", "Input should be an object"),
         ("{}", "cluster: Field required; task: Field required"),
-        (tf_config(["a:1", "b"], 0), r"cluster.worker.1: String should match"),
+        (tf_config(["a:1", "b"], 0), "cluster: worker: 1: String should match"),
+        (tf_config(["a:1", "b\0:1"], 0), "cluster: worker: 1: String should match"),
+        (tf_config(["a:1", "\x1b[31m:1"], 0), "cluster: worker: 1: String should match"),
         (tf_config(["a:1", "a:1"], 0), "an address is repeated"),
         (tf_config(["a:65536"], 0), "a:65536 has no port"),
         (tf_config(["a:1"], 1), "there is no worker 1"),
-        (tf_config(["a:1"], -1), "task.index: Input should be greater than or equal to 0"),
-        (tf_config(["a:1"], 0).replace('"type": "worker"', '"type": "ps"'), "task.type: Input"),
+        (tf_config(["a:1"], -1), "task: index: Input should be greater than or equal to 0"),
+        (tf_config(["a:1"], 0).replace('"type": "worker"', '"type": "ps"'), "task: type: Input"),
     ],
 )
 def test_a_wrong_tf_config_is_refused_in_one_line(
@@ -125,3 +133,13 @@ def test_a_port_that_is_taken_is_named(family: socket.AddressFamily, host: str) 
         pytest.raises(InputError, match=expected),
     ):
         wait_for_workers(Cluster(addresses, 0))
+
+
+def test_two_addresses_of_one_worker_are_refused() -> None:
+    (address,) = free_addresses(1)
+    other = address.replace("127.0.0.1", "localhost")
+    expected = (
+        rf"worker 1 \({other}\) has the address of worker 0 \({address}\): expected different"
+    )
+    with pytest.raises(InputError, match=expected):
+        wait_for_workers(Cluster((address, other), 0))
