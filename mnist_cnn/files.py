@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -81,6 +82,27 @@ def reproducible_zip_entry(name: str) -> zipfile.ZipInfo:
     entry.create_system = 3
     entry.external_attr = 0o644 << 16
     return entry
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes.
+
+    Raises:
+        InputError: the file is missing, can't be read, is longer, or isn't a file: reading a pipe
+            or a device may never end.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is not a regular file")
+        if status.st_size > limit:
+            raise OSError(f"it has {status.st_size:,} bytes")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        raise InputError(
+            f"{path} cannot be read ({describe_exception(error)}): "
+            f"expected a file of at most {limit:,} bytes"
+        ) from error
 
 
 def sha256(path: Path) -> str:

@@ -1,4 +1,5 @@
 import errno
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mnist_cnn.errors import InputError
-from mnist_cnn.files import scratch_folder, write_atomically, write_csv
+from mnist_cnn.files import read_limited, scratch_folder, write_atomically, write_csv
 from tests.helpers import ROOT
 
 
@@ -113,6 +114,26 @@ def test_a_scratch_folder_starts_empty_and_is_removed(tmp_path: Path) -> None:
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert not folder.exists()
+
+
+def test_only_a_regular_file_of_a_sensible_size_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("file")
+    assert read_limited(tmp_path / "file", 5) == read_limited(tmp_path / "link", 5) == b"12345"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, problem in (
+        ("file", "it has 5 bytes"),
+        ("pipe", "it is not a regular file"),
+        ("endless", "it is not a regular file"),
+        ("", "it is not a regular file"),
+        ("loop", "Too many levels of symbolic links"),
+        ("missing", "No such file or directory"),
+        ("\0", "embedded null byte"),
+    ):
+        with pytest.raises(InputError, match=rf"cannot be read \({problem}\): expected a file of"):
+            read_limited(tmp_path / name, 4)
 
 
 def test_csv_has_the_same_bytes_on_any_system(tmp_path: Path) -> None:
