@@ -88,8 +88,22 @@ def read_limited(path: Path, limit: int) -> bytes:
     """Return the content of a regular file of at most `limit` bytes.
 
     Raises:
-        InputError: the file is missing, can't be read, is longer, or isn't a file: reading a pipe
-            or a device may never end.
+        InputError: the file can't be read, or see `check_file`.
+    """
+    check_file(path, limit)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({describe_exception(error)}): expected a readable file"
+        ) from error
+
+
+def check_file(path: Path, limit: int) -> None:
+    """Check that `path` is a regular file of at most `limit` bytes.
+
+    Raises:
+        InputError: it is missing, longer, or not a file: reading a pipe or device may never end.
     """
     try:
         status = path.stat()
@@ -97,7 +111,6 @@ def read_limited(path: Path, limit: int) -> bytes:
             raise OSError("it is not a regular file")
         if status.st_size > limit:
             raise OSError(f"it has {status.st_size:,} bytes")
-        return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         raise InputError(
             f"{path} cannot be read ({describe_exception(error)}): "
