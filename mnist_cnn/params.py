@@ -20,6 +20,7 @@ MAX_YAML = 100_000  # bytes, which take 3 s to parse
 MAX_ALIASES = 10  # each may double what the file stands for
 MAX_DEPTH = 50
 MAX_PROBLEMS = 10
+MAX_TEXT = 200  # characters of a key or problem in a message
 MANY_WEIGHTS = 5_000_000
 EXPORT_BYTES = 200  # of memory per weight; measured for images of 224 x 224 pixels
 
@@ -193,7 +194,7 @@ def read_yaml(path: Path) -> Any:
     try:
         return parse_yaml(content)
     except Exception as error:  # a malformed file can raise anything
-        problem = printable(describe_exception(error))
+        problem = printable(describe_exception(error), MAX_TEXT)
         raise InputError(f"{path} is not YAML ({problem}): fix the line it names") from error
 
 
@@ -213,15 +214,15 @@ def parse_yaml(content: bytes) -> Any:
     return yaml.load(text)
 
 
-def printable(text: str) -> str:
-    """Escape what a terminal might interpret, and cut off what is longer than two lines."""
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:300])
-    return f"{text[:200]}..." if len(text) > 200 else text
+def printable(text: str, limit: int | None = None) -> str:
+    """Escape what a terminal might interpret, and cut off what follows `limit` characters."""
+    text = f"{text[:limit]}..." if limit and len(text) > limit else text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _describe_error(error: "ErrorDetails") -> str:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
-    key = printable("".join(parts).removeprefix(".")) or "the file"
+    key = printable("".join(parts).removeprefix("."), MAX_TEXT) or "the file"
     if error["type"] in ("extra_forbidden", "invalid_key"):
         return f"{key} is not a parameter: remove it, or correct its name"
     if error["type"] == "missing":
