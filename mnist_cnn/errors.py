@@ -40,7 +40,7 @@ def report_errors(main: Callable[[], None], exit_code: int = 1) -> Callable[[], 
             finally:
                 sys.stdout.flush()
         except InputError as error:
-            print(f"error: {printable(str(error))}", file=sys.stderr)
+            print("error:", printable(str(error), kept="\n"), file=sys.stderr)
             sys.exit(exit_code)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -70,10 +70,10 @@ def _discard_output() -> None:
 
 
 def warn(message: str) -> None:
-    print(f"warning: {printable(message)}", file=sys.stderr)
+    print("warning:", printable(message, kept="\n"), file=sys.stderr)
 
 
-def printable(text: str, kept: str = "\n") -> str:
+def printable(text: str, kept: str = "") -> str:
     """Escape the characters that a terminal wouldn't print but obey, other than those `kept`."""
     return "".join(
         c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import zipfile
@@ -104,26 +105,6 @@ def _lock(folder: Path, wait: bool = True) -> Iterator[None]:
         os.close(descriptor)
 
 
-def read_limited(path: Path, limit: int) -> bytes:
-    """Read a regular file of at most `limit` bytes.
-
-    Raises:
-        InputError: it isn't one, is larger, or can't be read.
-    """
-    try:
-        if path.exists() and not path.is_file():  # reading a FIFO or a device might never end
-            raise OSError("it is not a regular file")
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({describe_exception(error)}): expected a readable file"
-        ) from error
-    if len(content) > limit:
-        raise InputError(f"{path} is too large: expected at most {limit:,} bytes")
-    return content
-
-
 def reproducible_zip_entry(name: str) -> zipfile.ZipInfo:
     """Return a zip entry that doesn't depend on the time or the system: dated 1980-01-01, the
     earliest date the format allows, and marked as created on Unix (system 3)."""
@@ -131,6 +112,40 @@ def reproducible_zip_entry(name: str) -> zipfile.ZipInfo:
     entry.create_system = 3
     entry.external_attr = 0o644 << 16
     return entry
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes.
+
+    Raises:
+        InputError: the file can't be read, or see `check_file`.
+    """
+    check_file(path, limit)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({describe_exception(error)}): expected a readable file"
+        ) from error
+
+
+def check_file(path: Path, limit: int) -> None:
+    """Check that `path` is a regular file of at most `limit` bytes.
+
+    Raises:
+        InputError: it is missing, longer, or not a file: reading a pipe or device may never end.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is not a regular file")
+        if status.st_size > limit:
+            raise OSError(f"it has {status.st_size:,} bytes")
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        raise InputError(
+            f"{path} cannot be read ({describe_exception(error)}): "
+            f"expected a file of at most {limit:,} bytes"
+        ) from error
 
 
 def sha256(path: Path) -> str:

@@ -18,20 +18,28 @@ from collections import Counter
 from decimal import ROUND_UP, Context, Decimal
 from functools import partial
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
-from mnist_cnn.errors import INSTALL_PIPELINE, InputError, report_errors
+from mnist_cnn.errors import INSTALL_PIPELINE, InputError, printable, report_errors
 from mnist_cnn.files import write_atomically
 
 try:
-    import yaml
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from ruamel.yaml import YAML
     from tabulate import tabulate
 
     from mnist_cnn.evaluation.significance import mcnemar
-    from mnist_cnn.params import PARAMS_PATH, GateParams, LimitParams, load_params
+    from mnist_cnn.params import (
+        MAX_YAML,
+        PARAMS_PATH,
+        GateParams,
+        LimitParams,
+        load_params,
+        parse_yaml,
+        read_yaml,
+    )
 except ModuleNotFoundError as error:
     print(f"error: mnist-cnn-gate needs {error.name}: {INSTALL_PIPELINE}", file=sys.stderr)
     sys.exit(2)
@@ -40,6 +48,8 @@ METRICS = "metrics/metrics.json"
 MISCLASSIFIED = "metrics/misclassified.csv"
 CONFUSION_MATRIX = "metrics/confusion_matrix.csv"
 TEST_SET = "data/prepared/test.npz"
+ROUNDING = 1e-6  # of metrics and confidences
+MAX_RESULTS = 10_000_000  # bytes
 IMAGES_LISTED = 40
 SUGGEST = "`mnist-cnn-gate --suggest` prints some that you can add"
 OTHER_BASELINE = (
@@ -92,23 +102,26 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.baseline is not None and not arguments.baseline:
         parser.error("--baseline is empty: expected a Git revision or a DVC experiment")
-    if arguments.suggest:
-        if arguments.baseline or arguments.markdown:
-            parser.error("--suggest checks nothing: expected no --baseline and no --markdown")
-        print(suggest(), end="")
-        sys.exit()
+    if arguments.suggest and (arguments.baseline or arguments.markdown):
+        parser.error("--suggest checks nothing: expected no --baseline and no --markdown")
 
     try:
+        if arguments.suggest:
+            print(suggest(), end="")
+            sys.exit()
         report = check(arguments.baseline)
     except InputError as error:
-        write_report(arguments.markdown, f"## Metric check: inconclusive\n\n{error}\n")
-        raise
+        lines = [printable(line) for line in str(error).split("\n")]
+        text = "\n".join(map(escape, lines))
+        write_report(arguments.markdown, f"## Metric check: inconclusive\n\n{text}\n")
+        raise InputError("\n".join(lines)) from error
     write_report(arguments.markdown, markdown(report))
-    print(tabulate(report.rows, headers=Row._fields, disable_numparse=True))
+    rows = [[printable(cell) for cell in row] for row in report.rows]
+    print(tabulate(rows, headers=Row._fields, disable_numparse=True))
     if report.remark:
         print(report.remark)
     for title, listing in report.images.items():
-        print(textwrap.fill(f"{title}: {listing}", 100, subsequent_indent="  "))
+        print(textwrap.fill(printable(f"{title}: {listing}"), 100, subsequent_indent="  "))
     sys.exit(any(row.verdict == "fail" for row in report.rows))
 
 
@@ -155,13 +168,19 @@ def check_lock() -> None:
             `params.yaml`, the code, the data or the results.
     """
     command = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing", "--ignore-errors"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
+        # DVC would read pipes and devices without end, so this comes first.
+        declared = read_yaml(Path("dvc.yaml"))["stages"]
+        recorded = read_yaml(Path("dvc.lock"))["stages"]
+        for stage in recorded.values():
+            for entry in stage.get("deps", []) + stage.get("outs", []):
+                path = Path(entry["path"])
+                if path.exists() and not (path.is_file() or path.is_dir()):
+                    raise ValueError(f"{path} is not a regular file")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ValueError(done.stderr)
-        declared = yaml.safe_load(Path("dvc.yaml").read_bytes())["stages"]
-        recorded = yaml.safe_load(Path("dvc.lock").read_bytes())["stages"]
-    except (OSError, LookupError, TypeError, ValueError) as error:
+    except (OSError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"dvc.lock cannot be compared with the workspace ({' '.join(str(error).split())}): "
             "expected a complete, writable Git clone that no other DVC command is using"
@@ -245,13 +264,13 @@ def read_results(rev: str | None) -> Results:
     source = rev or "the workspace"
     try:
         files = DVCFileSystem(rev=rev)
-        evaluate = yaml.safe_load(files.read_bytes("dvc.lock"))["stages"]["evaluate"]
+        evaluate = parse_yaml(read_file(files, "dvc.lock", MAX_YAML))["stages"]["evaluate"]
         recorded = {entry["path"]: entry["md5"] for entry in evaluate["deps"] + evaluate["outs"]}
         contents = []
         for name in (METRICS, MISCLASSIFIED, CONFUSION_MATRIX):
             if name not in recorded:
                 raise ValueError(f"dvc.lock has no {name}")
-            contents.append(files.read_bytes(name))
+            contents.append(read_file(files, name, MAX_RESULTS))
             if hashlib.md5(contents[-1], usedforsecurity=False).hexdigest() != recorded[name]:
                 raise ValueError(f"{name} is not the one that dvc.lock records")
         return parse_results(source, recorded[TEST_SET], *contents)
@@ -269,12 +288,22 @@ def read_results(rev: str | None) -> Results:
         ) from error
 
 
+def read_file(files: "DVCFileSystem", name: str, limit: int) -> bytes:
+    """Read a file in the workspace or a revision; raise ValueError unless it's a regular one of at
+    most `limit` bytes."""
+    info = files.info(name)
+    if info["type"] != "file" or info["size"] > limit:
+        raise ValueError(f"{name} is not a file of at most {limit:,} bytes")
+    content: bytes = files.read_bytes(name)
+    return content
+
+
 def parse_results(
     source: str, test_set: str, metrics: bytes, misclassified: bytes, matrix: bytes
 ) -> Results:
     """Parse the contents of the three files; raise ValueError if they contradict each other."""
     values = parse_metrics(metrics)
-    mistakes = parse_misclassified(misclassified)
+    mistakes, confidences = parse_misclassified(misclassified)
     cells = parse_confusion_matrix(matrix)
     images = sum(cells.values())
     errors = sum(count for (actual, predicted), count in cells.items() if actual != predicted)
@@ -285,6 +314,9 @@ def parse_results(
         )
     if any(not 0 <= index < images for index in mistakes):
         raise ValueError(f"{MISCLASSIFIED} has images beyond the {images} of {CONFUSION_MATRIX}")
+    if Counter(mistakes.values()) != {pair: n for pair, n in cells.items() if pair[0] != pair[1]}:
+        raise ValueError(f"{MISCLASSIFIED} has other pairs of classes than {CONFUSION_MATRIX}")
+    check_metrics(values, cells, confidences)
     return Results(source, values, mistakes, cells, test_set)
 
 
@@ -297,9 +329,63 @@ def parse_metrics(content: bytes) -> dict[str, float]:
     return metrics
 
 
-def parse_misclassified(content: bytes) -> dict[int, tuple[str, str]]:
-    """Parse `misclassified.csv` to classes (actual, predicted) by index; raise ValueError for wrong
-    columns, an image out of order or classified correctly, or a confidence outside [0, 1]."""
+def check_metrics(
+    metrics: dict[str, float], matrix: dict[tuple[str, str], int], confidences: list[float]
+) -> None:
+    """Raise ValueError for a metric that contradicts the confusion matrix or the confidences of the
+    misclassified images."""
+    for name, value in recompute_metrics(matrix, metrics.get("macro_recall", 0)).items():
+        if abs(metrics.get(name, value) - value) > ROUNDING:
+            raise ValueError(f"{name} is {metrics[name]}, but {CONFUSION_MATRIX} gives {value:.6f}")
+    # The class of a misclassified image is no likelier than the predicted class, or all others.
+    likeliest = (min(confidence, 1 - confidence) + ROUNDING for confidence in confidences)
+    lowest = sum(-math.log(probability) for probability in likeliest) / sum(matrix.values())
+    if metrics.get("loss", lowest) < lowest - ROUNDING:
+        raise ValueError(
+            f"loss is {metrics['loss']}, but {MISCLASSIFIED} gives at least {lowest:.6f}"
+        )
+    if not 0 <= metrics.get("expected_calibration_error", 0) <= 1:
+        raise ValueError(
+            f"expected_calibration_error is {metrics['expected_calibration_error']}, outside [0, 1]"
+        )
+
+
+def recompute_metrics(matrix: dict[tuple[str, str], int], macro_recall: float) -> dict[str, float]:
+    """Compute the metrics that the confusion matrix determines, as `compute_metrics` does.
+
+    The matrix lacks classes without test images that are never predicted. Their recalls are 0, so
+    the mean, `macro_recall`, tells how many there are.
+    """
+    actual, predicted = Counter[str](), Counter[str]()
+    for (truth, answer), count in matrix.items():
+        actual[truth] += count
+        predicted[answer] += count
+    names = actual.keys() | predicted.keys()
+    right = {name: matrix.get((name, name), 0) for name in names}
+    recalls = [right[name] / max(actual[name], 1) for name in names]
+    classes = max(len(names), round(sum(recalls) / macro_recall) if macro_recall > 0 else 0)
+    precisions = [right[name] / max(predicted[name], 1) for name in names]
+    f1_scores = [2 * right[name] / (actual[name] + predicted[name]) for name in names]
+    images = actual.total()
+    accuracy = sum(right.values()) / images
+    z2 = NormalDist().inv_cdf(0.975) ** 2 / images
+    centre = (accuracy + z2 / 2) / (1 + z2)
+    margin = math.sqrt(accuracy * (1 - accuracy) * z2 + z2**2 / 4) / (1 + z2)
+    return {
+        "accuracy": accuracy,
+        "accuracy_low": centre - margin,
+        "accuracy_high": centre + margin,
+        "macro_precision": sum(precisions) / classes,
+        "macro_recall": sum(recalls) / classes,
+        "macro_f1": sum(f1_scores) / classes,
+        "worst_class_recall": min(recalls) if classes == len(names) else 0,
+    }
+
+
+def parse_misclassified(content: bytes) -> tuple[dict[int, tuple[str, str]], list[float]]:
+    """Parse `misclassified.csv` to classes (actual, predicted) by index, and confidences; raise
+    ValueError for wrong columns, an image out of order or classified correctly, or a confidence
+    outside [0, 1]."""
     rows = parse_csv(MISCLASSIFIED, content, ["index", "actual", "predicted", "confidence"])
     images = {int(index): (actual, predicted) for index, actual, predicted, _ in rows}
     if [int(index) for index, *_ in rows] != sorted(images):
@@ -307,7 +393,7 @@ def parse_misclassified(content: bytes) -> dict[int, tuple[str, str]]:
     for index, actual, predicted, confidence in rows:
         if actual == predicted or not 0 <= float(confidence) <= 1:
             raise ValueError(f"{MISCLASSIFIED} has {index},{actual},{predicted},{confidence}")
-    return images
+    return images, [float(confidence) for *_, confidence in rows]
 
 
 def parse_confusion_matrix(content: bytes) -> dict[tuple[str, str], int]:
@@ -454,15 +540,22 @@ def describe_images(images: list[int], results: Results) -> str:
 
 def markdown(report: Report) -> str:
     """Format the report for a pull request."""
-    failed = [row.check for row in report.rows if row.verdict == "fail"]
+    rows = [row._replace(check=escape(row.check)) for row in report.rows]
+    failed = [row.check for row in rows if row.verdict == "fail"]
     title = f"Metric check: fail ({', '.join(failed)})" if failed else "Metric check: pass"
-    table = tabulate(report.rows, headers=Row._fields, tablefmt="github", disable_numparse=True)
+    table = tabulate(rows, headers=Row._fields, tablefmt="github", disable_numparse=True)
     remark = [report.remark] if report.remark else []
     details = [
-        f"<details><summary>{name}</summary>\n\n{listing}\n</details>"
+        f"<details><summary>{escape(name)}</summary>\n\n{escape(listing)}\n</details>"
         for name, listing in report.images.items()
     ]
     return "\n\n".join([f"## {title}", table, *remark, *details]) + "\n"
+
+
+def escape(text: str) -> str:
+    """Escape what Markdown or HTML might interpret, for either."""
+    special = r"[!-'*+/:-@[-^`{-~]"
+    return re.sub(special, lambda match: f"&#{ord(match[0])};", printable(text))
 
 
 def write_report(path: Path | None, text: str) -> None:

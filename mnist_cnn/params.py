@@ -3,17 +3,24 @@
 import re
 import reprlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
-from mnist_cnn.errors import InputError, describe_exception, warn
+from mnist_cnn.errors import InputError, describe_exception, printable, warn
+from mnist_cnn.files import read_limited
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 PARAMS_PATH = Path("params.yaml")
+MAX_YAML = 100_000  # bytes, which take 3 s to parse
+MAX_ALIASES = 10  # each may double what the file stands for
+MAX_DEPTH = 50
+MAX_PROBLEMS = 10
+MAX_TEXT = 200  # characters of a key or problem in a message
 MANY_WEIGHTS = 5_000_000
 EXPORT_BYTES = 200  # of memory per weight; measured for images of 224 x 224 pixels
 
@@ -161,29 +168,60 @@ def read_params(path: Path, schema: type[Schema]) -> Schema:
     """Read and validate the parameters in a YAML file.
 
     Raises:
-        InputError: the file is missing or not YAML, or keys are unknown, missing, of the wrong type
-            or out of range. The message has one line per key, with its value and what is allowed.
+        InputError: see `read_yaml`, or keys are unknown, missing, of the wrong type or out of
+            range. The message has a line for each of the first MAX_PROBLEMS keys, with its value
+            and what is allowed.
     """
-    try:
-        content = YAML(typ="safe", pure=True).load(path.read_bytes())  # as DVC reads it
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}): "
-            f"expected the hyperparameters; restore the committed ones with `git restore {path}`"
-        ) from error
-    except Exception as error:  # a malformed file can raise anything
-        problem = describe_exception(error)
-        raise InputError(f"{path} is not YAML ({problem}): fix the line it names") from error
+    content = read_yaml(path)
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        lines = [f"{path}: {_describe_error(each)}" for each in error.errors()]
+        problems = error.errors()
+        lines = [f"{path}: {_describe_error(each)}" for each in problems[:MAX_PROBLEMS]]
+        if rest := len(problems) - len(lines):
+            lines.append(f"{path}: and {rest:,} more")
         raise InputError("\n".join(lines)) from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file as DVC does: as YAML 1.2, in which `010` is ten and `yes` is text.
+
+    Raises:
+        InputError: the file is missing, has more than MAX_YAML bytes or isn't what `parse_yaml`
+            parses.
+    """
+    content = read_limited(path, MAX_YAML)
+    try:
+        return parse_yaml(content)
+    except Exception as error:  # a malformed file can raise anything
+        problem = _shorten(describe_exception(error))
+        raise InputError(f"{path} is not YAML ({problem}): fix the line it names") from error
+
+
+def parse_yaml(content: bytes) -> Any:
+    """Parse at most MAX_YAML bytes. Raise any exception if they're malformed, nested more than
+    MAX_DEPTH deep or have more than MAX_ALIASES aliases."""
+    text = content.decode()
+    yaml = YAML(typ="safe", pure=True)
+    depth = aliases = 0
+    for event in yaml.parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        aliases += isinstance(event, AliasEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+        if aliases > MAX_ALIASES:
+            raise ValueError(f"it has more than {MAX_ALIASES} aliases such as `*name`")
+    return yaml.load(text)
+
+
+def _shorten(text: str) -> str:
+    text = printable(text)
+    return f"{text[:MAX_TEXT]}..." if len(text) > MAX_TEXT else text
 
 
 def _describe_error(error: "ErrorDetails") -> str:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
-    key = " ".join("".join(parts).removeprefix(".").split()) or "the file"
+    key = _shorten("".join(parts).removeprefix(".")) or "the file"
     if error["type"] in ("extra_forbidden", "invalid_key"):
         return f"{key} is not a parameter: remove it, or correct its name"
     if error["type"] == "missing":
@@ -191,7 +229,11 @@ def _describe_error(error: "ErrorDetails") -> str:
     if key.endswith(".[key]"):
         return f"{key.removesuffix('.[key]')} is not named by text: put the name in quotes"
     message = re.sub("^(Input|String)", "it", error["msg"])
-    return f"{key} is {reprlib.repr(error['input'])}: {message}"
+    try:
+        value = reprlib.repr(error["input"])
+    except ValueError:  # from Python 3.11, for an integer of thousands of digits
+        value = "a huge number"
+    return f"{key} is {value}: {message}"
 
 
 def check_image_size(params: Params, height: int, width: int) -> None:

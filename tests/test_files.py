@@ -1,4 +1,5 @@
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -166,17 +167,24 @@ def test_what_a_killed_process_leaves_is_removed(
     assert list(tmp_path.iterdir()) == [tmp_path / "b.txt"]
 
 
-def test_only_small_regular_files_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"12345")
-    assert read_limited(path, 5) == b"12345"
-    with pytest.raises(InputError, match=r"a.txt is too large: expected at most 4 bytes"):
-        read_limited(path, 4)
-    with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\)"):
-        read_limited(tmp_path / "b.txt", 5)
-    (tmp_path / "zeros").symlink_to("/dev/zero")
-    with pytest.raises(InputError, match=r"zeros cannot be read \(it is not a regular file\)"):
-        read_limited(tmp_path / "zeros", 5)
+def test_only_a_regular_file_of_a_sensible_size_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("file")
+    assert read_limited(tmp_path / "file", 5) == read_limited(tmp_path / "link", 5) == b"12345"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, problem in (
+        ("file", "it has 5 bytes"),
+        ("pipe", "it is not a regular file"),
+        ("endless", "it is not a regular file"),
+        ("", "it is not a regular file"),
+        ("loop", "Too many levels of symbolic links"),
+        ("missing", "No such file or directory"),
+        ("\0", "embedded null byte"),
+    ):
+        with pytest.raises(InputError, match=rf"cannot be read \({problem}\): expected a file of"):
+            read_limited(tmp_path / name, 4)
 
 
 def test_csv_has_the_same_bytes_on_any_system(tmp_path: Path) -> None:

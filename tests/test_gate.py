@@ -2,6 +2,9 @@
 
 import csv
 import hashlib
+import html
+import json
+import os
 import re
 import shutil
 import sys
@@ -58,7 +61,7 @@ def misread(folder: Path, lost: int) -> None:
     """Change the results, and dvc.lock, so that the first `lost` correctly classified images are
     misclassified; if negative, so that the first misclassified images are correct."""
     text = {name: (folder / name).read_text() for name in (METRICS, MISCLASSIFIED, MATRIX)}
-    mistakes = gate.parse_misclassified(text[MISCLASSIFIED].encode())
+    mistakes, _ = gate.parse_misclassified(text[MISCLASSIFIED].encode())
     counts = Counter(gate.parse_confusion_matrix(text[MATRIX].encode()))
     errors = len(mistakes)
     for index in list(mistakes)[: max(-lost, 0)]:
@@ -71,8 +74,10 @@ def misread(folder: Path, lost: int) -> None:
     assert len(mistakes) == errors + lost
     rows = [f"{index},{','.join(mistakes[index])},0.5" for index in sorted(mistakes)]
     cells = [f"{','.join(pair)},{count}" for pair, count in sorted((+counts).items())]
+    metrics = json.loads(text[METRICS]) | gate.recompute_metrics(+counts, 0)
+    metrics["errors"] = errors + lost
     for name, old, new in (
-        (METRICS, f'"errors": {errors}', f'"errors": {errors + lost}'),
+        (METRICS, text[METRICS], json.dumps(metrics)),
         (
             MISCLASSIFIED,
             text[MISCLASSIFIED],
@@ -231,7 +236,7 @@ def trained() -> dict[str, gate.Results]:
 
     def evaluate(name: str, network: keras.Sequential) -> None:
         table = misclassified_images(test.labels, predict_proba(network, test.images))
-        mistakes = gate.parse_misclassified(table.to_csv(index=False).encode())
+        mistakes, _ = gate.parse_misclassified(table.to_csv(index=False).encode())
         found[name] = NONE._replace(misclassified=mistakes)
 
     def train_network(name: str, labels: npt.NDArray[np.int64], seed: int) -> keras.Sequential:
@@ -316,7 +321,7 @@ def assert_inconclusive(check: Command, arguments: list[str], complaint: str) ->
     code, _, errors = check(*arguments, "--markdown", "report.md")
     assert code == 2
     assert re.fullmatch(f"error: {complaint}.*\n", errors), errors
-    report = Path("report.md").read_text()
+    report = html.unescape(Path("report.md").read_text())
     assert report == f"## Metric check: inconclusive\n\n{errors.removeprefix('error: ')}"
 
 
@@ -335,7 +340,7 @@ def test_the_report_has_each_check_with_its_limit_and_difference(
     misread(workspace, 45)
     code, printed, _ = check("--baseline", "main", "--markdown", "report.md")
     assert code == 1
-    assert re.search(r"accuracy +pass +0\.\d+ +>= 0\.6 +0\.\d+ +\+0\n", printed)
+    assert re.search(r"accuracy +pass +0\.\d+ +>= 0\.6 +0\.\d+ +-0\.1125\n", printed)
     row = r"no regression against main +fail +45 lost, 0 won, p = \S+ +"
     assert re.search(rf"{row}drop <= 0\.0005 or p >= 0\.05 +-0\.1125\n", printed)
     listing = r"45 lost against main: \d+ \(\d as \d\), .+ and\s+5\s+more"
@@ -508,15 +513,15 @@ def delete(file: str) -> Change:
         ),
         (
             [edit("dvc.lock", "stages:", "stages: {")],
-            r"cannot be compared with the workspace \('\./dvc\.lock' is invalid",
+            r"is not YAML \(while parsing a flow mapping",
         ),
         (
             [delete("dvc.lock")],
-            r"cannot be compared with the workspace \(.+ No such file or directory: 'dvc\.lock'\)",
+            r"cannot be read \(No such file or directory\)",
         ),
         (
             [delete("dvc.yaml")],
-            r"cannot be compared with the workspace \(ERROR: .+dvc.yaml' does not exist",
+            r"cannot be read \(No such file or directory\)",
         ),
     ],
 )
@@ -525,7 +530,7 @@ def test_results_of_other_files_are_refused(
 ) -> None:
     for change in changes:
         change(workspace)
-    with pytest.raises(InputError, match=rf"^dvc.lock {complaint}.*$"):
+    with pytest.raises(InputError, match=rf"^dvc.(lock|yaml) {complaint}.*$"):
         gate.check_lock()
 
 
@@ -623,6 +628,63 @@ def test_results_that_agree_can_be_read() -> None:
         ),
         (MISCLASSIFIED, "2,0,1", "2,0,0", "misclassified.csv has 2,0,0,0.5"),
         (MISCLASSIFIED, "0.6", "nan", "misclassified.csv has 3,1,0,nan"),
+        (MISCLASSIFIED, "0.6", "-0.6", "misclassified.csv has 3,1,0,-0.6"),
+        (MISCLASSIFIED, "3,1,0", "3,0,1", "misclassified.csv has other pairs of classes than metr"),
+        (
+            MISCLASSIFIED,
+            "0.6",
+            "0.999999",
+            "loss is 0.5, but metrics/misclassified.csv gives at le",
+        ),
+        (
+            METRICS,
+            "0.5",
+            "0.28",
+            "loss is 0.28, but metrics/misclassified.csv gives at least 0.281",
+        ),
+        (METRICS, "}", ', "accuracy": 0.9999}', "accuracy is 0.9999, but metrics/confusion_matrix"),
+        (
+            METRICS,
+            "}",
+            ', "accuracy_low": 0.4}',
+            "accuracy_low is 0.4, but metrics/confusion_matri",
+        ),
+        (
+            METRICS,
+            "}",
+            ', "accuracy_high": 0.9}',
+            "accuracy_high is 0.9, but metrics/confusion_mat",
+        ),
+        (
+            METRICS,
+            "}",
+            ', "macro_precision": 0.8}',
+            "macro_precision is 0.8, but metrics/confusion",
+        ),
+        (
+            METRICS,
+            "}",
+            ', "macro_recall": 0.8}',
+            "macro_recall is 0.8, but metrics/confusion_matri",
+        ),
+        (
+            METRICS,
+            "}",
+            ', "macro_f1": 0.8}',
+            "macro_f1 is 0.8, but metrics/confusion_matrix.csv give",
+        ),
+        (
+            METRICS,
+            "}",
+            ', "worst_class_recall": 0.8}',
+            "worst_class_recall is 0.8, but metrics/conf",
+        ),
+        (
+            METRICS,
+            "}",
+            ', "expected_calibration_error": -0.1}',
+            "expected_calibration_error is -0.1, outside [0, 1]",
+        ),
         (MISCLASSIFIED, "0.6", "sure", "could not convert string to float: 'sure'"),
         (MISCLASSIFIED, "0.6", "0.6,0", "too many values to unpack"),
         (MISCLASSIFIED, "0,1,0.5", '0,"1,0.5', "unexpected end of data"),
@@ -648,6 +710,63 @@ def test_results_that_do_not_agree_are_refused(
         (ValueError, LookupError, OverflowError, csv.Error), match=re.escape(complaint)
     ):
         gate.parse_results("", "", *map(str.encode, changed.values()))
+
+
+@pytest.mark.parametrize("classes", [4, 6], ids=["all tested", "two neither tested nor predicted"])
+def test_the_metrics_of_a_network_are_those_that_its_matrix_gives(classes: int) -> None:
+    """Of four classes, one has no test images, and one is never predicted."""
+    from mnist_cnn.evaluation import scores
+
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 200)
+    probabilities = np.zeros((200, classes), np.float32)
+    answers = random.choice([0, 1, 3], 200)
+    probabilities[np.arange(200), answers] = 0.6
+    probabilities[np.arange(200), (answers + 1) % 4] = 0.4
+    metrics = scores.compute_metrics(labels, probabilities, 15)
+    tables = (
+        scores.misclassified_images(labels, probabilities),
+        scores.confusion_matrix(labels, probabilities),
+    )
+    csvs = [table.to_csv(index=False, float_format="%.6f").encode() for table in tables]
+    assert gate.parse_results("", "", json.dumps(metrics).encode(), *csvs).metrics == metrics
+
+
+def test_names_cannot_change_the_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    evil = "<img src=x>|`a`\x1b[31m\n# b"
+    row = gate.Row(evil, "fail", "0.5", ">= 0.9", "", "")
+    report = gate.Report([row], "", {f"1 lost against {evil}": f"3 ({evil} as {evil})"})
+    monkeypatch.setattr(gate, "check", lambda _: report)
+    monkeypatch.setattr(sys, "argv", ["gate", "--markdown", str(tmp_path / "report.md")])
+    with pytest.raises(SystemExit):
+        gate.main()
+    printed = capsys.readouterr().out
+    assert r"|`a`\x1b[31m\n# b" in printed
+    assert len(printed.splitlines()) == 5
+    written = (tmp_path / "report.md").read_text()
+    assert not re.search(r"[`\x1b]|<img|^#(?!# Metric check)", written, re.MULTILINE)
+    assert [line.count("|") for line in written.splitlines() if line.startswith("|")] == [7] * 3
+    monkeypatch.setattr(gate, "check", lambda _: (_ for _ in ()).throw(InputError(evil)))
+    with pytest.raises(SystemExit):
+        gate.main()
+    assert capsys.readouterr().err.count("\x1b") == 0
+    assert "<" not in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["dvc.yaml", "dvc.lock", "params.yaml", MISCLASSIFIED])
+def test_a_pipe_is_not_read(workspace: Path, name: str) -> None:
+    (workspace / name).unlink()
+    os.mkfifo(workspace / name)
+    with pytest.raises(InputError, match="is not a regular file"):
+        gate.check(None)
+
+
+def test_a_huge_result_is_not_read(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "MAX_RESULTS", (workspace / METRICS).stat().st_size)
+    with pytest.raises(InputError, match=r"misclassified\.csv is not a file of at most \d+ bytes"):
+        gate.read_results("main")
 
 
 def test_results_without_images_are_refused() -> None:

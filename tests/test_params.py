@@ -3,16 +3,21 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import load_yaml
 
 from mnist_cnn.errors import InputError
-from mnist_cnn.params import ConvolutionParams, Params, check_image_size, load_params
+from mnist_cnn.params import ConvolutionParams, Params, check_image_size, load_params, read_yaml
 from tests.helpers import PARAMS, PARAMS_TEXT, ROOT
+
+MERGES = "m0: &m0 {x: 1}\n" + "".join(
+    f"m{i}: &m{i}\n  <<: [{', '.join([f'*m{i - 1}'] * 10)}]\n" for i in range(1, 9)
+)
 
 
 def load_changed(tmp_path: Path, old: str, new: str) -> None:
     assert old in PARAMS_TEXT
     path = tmp_path / "params.yaml"
-    path.write_text(PARAMS_TEXT.replace(old, new, 1))
+    path.write_text(PARAMS_TEXT.replace(old, new, 1), errors="surrogateescape")
     load_params(path)
 
 
@@ -52,10 +57,30 @@ def test_a_float_as_dvc_writes_it_is_a_float(tmp_path: Path) -> None:
         (PARAMS_TEXT, "- 1", "the file is [1]: it should be a valid dictionary"),
         (PARAMS_TEXT, "train: [", "is not YAML"),
         (PARAMS_TEXT, "\0", "is not YAML"),
-        (PARAMS_TEXT, "[" * 5000, "is not YAML"),
+        (PARAMS_TEXT, "[" * 50_000, "is not YAML (it is nested more than 50 deep)"),
+        (
+            PARAMS_TEXT,
+            f"#{'x' * 100_000}",
+            "cannot be read (it has 100,001 bytes): expected a file",
+        ),
+        (PARAMS_TEXT, MERGES, "is not YAML (it has more than 10 aliases such as `*name`)"),
+        (PARAMS_TEXT, "é".encode("latin-1").decode("utf-8", "surrogateescape"), "is not YAML"),
         ("epochs: 3", "epochs: 2024-13-01", "is not YAML (month must be in 1..12)"),
         ("epochs: 3", "epochs: 3\n  epochs: 4", 'found duplicate key "epochs"'),
         ("epochs: 3", 'epochs: !!int ""', "is not YAML (string index out of range)"),
+        ("epochs: 3", 'epochs: !!int "-"', "is not YAML (invalid literal for int()"),
+        ("epochs: 3", 'epochs: !!float ""', "is not YAML (string index out of range)"),
+        ("epochs: 3", "epochs: !!bool maybe", "is not YAML (maybe)"),
+        ("epochs: 3", "epochs: !!timestamp abc", "is not YAML (failed to construct timestamp"),
+        ("epochs: 3", "epochs: !!map [1]", "is not YAML (expected a mapping node"),
+        ("epochs: 3", "epochs: !!set [1]", "is not YAML (expected a mapping node"),
+        ("epochs: 3", "epochs: &a [*a]", "train.epochs is [[[[[[[...]]]]]]]: it should be a valid"),
+        ("epochs: 3", f"epochs: {'1' * 5000}", "is not YAML (Exceeds the limit (4300 digits)"),
+        (
+            "epochs: 3",
+            f"epochs: 0x{'f' * 9999}",
+            "train.epochs is a huge number: it should be less",
+        ),
         ("epochs: 3", "epochs: yes", "train.epochs is 'yes': it should be a valid integer"),
         ("epochs: 3", "epochs: 1:30", "train.epochs is '1:30': it should be a valid integer"),
         ("epochs: 3", "1: 2", "train[1] is not a parameter"),
@@ -75,7 +100,10 @@ def test_a_float_as_dvc_writes_it_is_a_float(tmp_path: Path) -> None:
         ("mnist:\n      floors:", "'1':\n      floor:", "gate.limits.1.floor is not a parameter"),
         ("    mnist:\n", "    1e5:\n", "gate.limits.100000.0 is not named by text: put the name"),
         ("    mnist:\n", "    2024:\n", "gate.limits[2024] is not named by text: put the n"),
-        ("epochs: 3", '"a\\nb": 2', "train.a b is not a parameter"),
+        ("epochs: 3", '"a\\nb": 2', r"train.a\nb is not a parameter"),
+        ("epochs: 3", r'"\e[31m": 2', r"params.yaml: train.\x1b[31m is not a parameter"),
+        ("epochs: 3", r'{"\e": 1, "\e": 2}: 3', r'found duplicate key "\x1b" with value "2"'),
+        ("epochs: 3", f"? {'x' * 5000}\n  : 2", f"train.{'x' * 194}... is not a parameter"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(
@@ -95,6 +123,30 @@ def test_each_wrong_value_has_a_line(tmp_path: Path) -> None:
         "train.batch_size",
         "train.learning_rate",
     ]
+
+
+def test_only_the_first_of_many_wrong_values_are_named(tmp_path: Path) -> None:
+    many = "".join(f"u{number}: 1\n" for number in range(5000))
+    with pytest.raises(InputError) as error:
+        load_changed(tmp_path, "evaluate:", f"{many}evaluate:")
+    *lines, last = str(error.value).splitlines()
+    assert len(lines) == 10
+    assert last.endswith("params.yaml: and 4,990 more")
+
+
+@pytest.mark.parametrize("value", ["010", "0o10", "1:30", "yes", "1e3", "0x1F", "1_000", "~"])
+def test_a_value_means_what_dvc_reads(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"value: {value}")
+    assert read_yaml(path) == load_yaml(path)
+
+
+def test_a_few_aliases_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        PARAMS_TEXT.replace("seed: 42", "seed: &seed 7", 1).replace("seed: 42", "seed: *seed", 1)
+    )
+    assert load_params(path).train.seed == 7
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def _print_table(model: Model, results: Iterable[Result]) -> None:
         name, confidence = (answer.text, f"{answer.confidence:.1%}") if answer else ("", "")
         doubts = ", ".join(answer.doubts) if answer else error
         notes = ": ".join(note for note in (path or "''", doubts) if note)
-        print(f"{name:<{width}}  {confidence:>10}  {printable(notes, kept='')}", flush=True)
+        print(f"{name:<{width}}  {confidence:>10}  {printable(notes)}", flush=True)
 
 
 def _print_json(model: Model, results: Iterable[Result]) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
 from mnist_cnn.files import sha256, write_atomically
+from mnist_cnn.params import PARAMS_PATH, read_yaml
 
 History = list[dict[str, float]]
 
@@ -59,8 +59,8 @@ class Checkpoint(NamedTuple):
 def stage_key(name: str) -> str:
     """Return a SHA-256 of everything that makes DVC rerun the stage `name`: its definition in
     `dvc.yaml`, its parameters and the content of its dependencies."""
-    stage = yaml.safe_load(Path("dvc.yaml").read_bytes())["stages"][name]
-    params = yaml.safe_load(Path("params.yaml").read_bytes())
+    stage = read_yaml(Path("dvc.yaml"))["stages"][name]
+    params = read_yaml(PARAMS_PATH)
     files = [file for dependency in stage["deps"] for file in _files(Path(dependency))]
     reasons = [
         stage,

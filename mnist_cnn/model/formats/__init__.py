@@ -3,6 +3,7 @@
 Importing this doesn't import TensorFlow. Writing does, and so does reading Keras and SavedModel.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,17 @@ from mnist_cnn.errors import (
     describe_exception,
     suppress_stderr,
 )
-from mnist_cnn.files import sha256
+from mnist_cnn.files import check_file, read_limited, sha256
 from mnist_cnn.model.formats import keras, litert, onnx, saved_model
-from mnist_cnn.model.formats.base import BatchModel, Format, Metadata, Probabilities
+from mnist_cnn.model.formats.base import (
+    MAX_MODEL,
+    BatchModel,
+    Format,
+    ImageBatch,
+    Metadata,
+    Probabilities,
+    limited_memory,
+)
 
 FORMATS = {
     "keras": Format(Path("models/model.keras"), keras.write, keras.read),
@@ -28,6 +37,7 @@ FORMATS = {
     "saved_model": Format(Path("models/saved_model"), saved_model.write, saved_model.read),
 }
 CHECKSUMS = "SHA256SUMS"
+MAX_CHECKSUMS = 2**20  # bytes
 NAMED = ", or one from this pipeline, whose file names its classes"
 
 Interface = tuple[tuple[int, ...], int]  # the shape of an image, and the number of classes
@@ -48,9 +58,25 @@ class Model:
         return self.metadata is None or self.metadata.input == "digit"
 
     def __call__(self, images: Images) -> Probabilities:
+        """Predict the probabilities.
+
+        Raises:
+            InputError: the model fails, or returns something else.
+        """
         size = prediction_batch_size(self.image_shape)
         batches = (images[start : start + size] for start in range(0, len(images), size))
-        return np.concatenate([self.predict_batch(batch) for batch in batches])
+        return np.concatenate([self._predict(batch) for batch in batches])
+
+    def _predict(self, batch: ImageBatch) -> Probabilities:
+        try:
+            probabilities = self.predict_batch(batch)
+            check_probabilities(probabilities)
+        except Exception as error:  # a model of unknown origin can raise anything
+            raise InputError(
+                f"the model fails on an image ({describe_exception(error)}): "
+                "expected probabilities; use another model"
+            ) from error
+        return probabilities
 
 
 def load_model(path: Path, *expected: Interface, described: bool = False) -> Model:
@@ -61,25 +87,28 @@ def load_model(path: Path, *expected: Interface, described: bool = False) -> Mod
     If the file is listed in CHECKSUMS next to it, its checksum is verified first.
 
     Raises:
-        InputError: the model is missing, damaged, fails its checksum, needs a package that isn't
-            installed, was made for other images or classes, or doesn't return probabilities.
+        InputError: the model is missing, larger than MAX_MODEL, damaged, fails its checksum, needs
+            a package that isn't installed or more than MAX_MEMORY, was made for other images or
+            classes, or doesn't return probabilities.
     """
     readers = {path.suffix: read for path, _, read in FORMATS.values()}
-    suffix = "" if path.is_dir() else path.suffix
+    suffix = "" if os.path.isdir(path) else path.suffix  # noqa: PTH112 # Path's may raise
     if suffix not in readers or not path.name:
         raise InputError(
             f"{path} is not a model: expected a SavedModel folder or a file that ends in "
             f"{', '.join(filter(None, readers))}"
         )
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 # Path's may raise
         raise InputError(
             f"{path} does not exist: expected a model; create models/model.onnx with `dvc repro` "
             "in a clone, or use another model"
         )
+    if suffix:
+        check_file(path, MAX_MODEL)
     _verify_checksum(path)
     expected = expected or (MNIST,)
     try:
-        with suppress_stderr():
+        with suppress_stderr(), limited_memory():
             shape, model, metadata = readers[suffix](path)
             classes = {classes for image_shape, classes in expected if image_shape == shape}
             if described and metadata and _is_image_shape(shape):
@@ -89,9 +118,7 @@ def load_model(path: Path, *expected: Interface, described: bool = False) -> Mod
             probabilities = model(np.zeros((1, *shape), np.float32))
         if probabilities.shape not in {(1, count) for count in classes}:
             raise ValueError(f"it gives {probabilities.shape[-1]} probabilities")
-        # 8-bit probabilities are multiples of 1/256.
-        if not (probabilities.min() >= 0 and abs(probabilities.sum() - 1) < 0.05):
-            raise ValueError("its outputs are not probabilities that sum to 1")
+        check_probabilities(probabilities)
     except InputError:
         raise
     except ModuleNotFoundError as error:
@@ -109,28 +136,43 @@ def load_model(path: Path, *expected: Interface, described: bool = False) -> Mod
     return Model(shape, model, metadata)
 
 
+def check_probabilities(probabilities: Probabilities) -> None:
+    """Raise ValueError unless each row of [N, classes] holds probabilities that sum to 1."""
+    # 8-bit probabilities are multiples of 1/256.
+    tolerance = max(0.05, probabilities.shape[1] / 512)
+    sums = probabilities.sum(axis=1)
+    if not (
+        probabilities.min() >= 0
+        and probabilities.max() <= 1.001
+        and (abs(sums - 1) <= tolerance).all()
+    ):
+        raise ValueError("its outputs are not probabilities that sum to 1")
+
+
 def _is_image_shape(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and shape[2] in (1, 3) and all(0 < side <= 1024 for side in shape)
 
 
 def _verify_checksum(path: Path) -> None:
     checksums = path.parent / CHECKSUMS
+    if not os.path.lexists(checksums):
+        return
     try:
-        lines = checksums.read_text(encoding="utf-8").splitlines() if checksums.exists() else []
-    except (OSError, UnicodeError) as error:
+        lines = read_limited(checksums, MAX_CHECKSUMS).decode().splitlines()
+    except UnicodeError as error:
         raise InputError(
             f"{checksums} cannot be read ({describe_exception(error)}): expected a line "
             "`CHECKSUM  FILE` per file; recreate it with `dvc repro --force export`"
         ) from error
     for number, line in enumerate(lines, start=1):
-        entry = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
+        entry = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+)", line)
         if not entry:
             raise InputError(
                 f"{checksums}: line {number} is malformed: expected `CHECKSUM  FILE`; recreate it "
                 "with `dvc repro --force export`"
             )
         checksum, name = entry.groups()
-        if name == path.name and sha256(path) != checksum:
+        if Path(name) == Path(path.name) and (path.is_dir() or sha256(path) != checksum.lower()):
             raise InputError(
                 f"{path} does not match its checksum in {checksums}: recreate both with "
                 "`dvc repro --force export`"

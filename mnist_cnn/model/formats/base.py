@@ -1,8 +1,10 @@
 """The interface of a model format, and what a model's file says about its images."""
 
 import json
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +19,9 @@ BatchModel = Callable[[ImageBatch], Probabilities]
 
 METADATA = "mnist_cnn.json"  # a file in a zip archive or folder, or a key
 MAX_METADATA = 2**20  # characters
+MAX_MODEL = 10**9  # bytes
+MAX_MEMORY = 4 * 10**9  # bytes that loading a model and a prediction may take
+MAX_SECONDS = 10  # that an ONNX model may take for each image
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,24 @@ def zipped_metadata(path: Path) -> Metadata | None:
             return None
         with archive.open(METADATA) as file:
             return parse_metadata(file.read(MAX_METADATA + 1))
+
+
+@contextmanager
+def limited_memory() -> Iterator[None]:
+    """On Linux, let the process fail to allocate more than MAX_MEMORY."""
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + MAX_MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit if soft < 0 else min(soft, limit), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 class Format(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any
 from mnist_cnn.errors import InputError, describe_exception
 from mnist_cnn.files import reproducible_zip_entry
 from mnist_cnn.model.formats.base import (
+    MAX_MODEL,
     METADATA,
     BatchModel,
     ImageBatch,
@@ -66,6 +67,9 @@ def load_network(path: Path) -> Network:
             raise FileNotFoundError("it does not exist")
         if not zipfile.is_zipfile(path):
             raise ValueError("it is not a zip archive, or is truncated")
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_MODEL:
+                raise ValueError(f"it unzips to more than {MAX_MODEL:,} bytes")
         network = keras.models.load_model(path, compile=False, safe_mode=True)
         if not isinstance(network, keras.Sequential) or not network.built:
             raise ValueError("it is not a sequential network with an input")

@@ -1,11 +1,14 @@
 """ONNX, for ONNX Runtime and others: `.onnx`."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 
 from mnist_cnn.model.formats.base import (
+    MAX_MEMORY,
+    MAX_SECONDS,
     METADATA,
     BatchModel,
     ImageBatch,
@@ -78,12 +81,41 @@ def read(path: Path) -> tuple[tuple[int, ...], BatchModel, Metadata | None]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    _limit_memory()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    session = onnxruntime.InferenceSession(
+        path,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=["ConstantFolding"],  # would compute before anything limits the time
+    )
     (source,) = session.get_inputs()
 
     def model(images: ImageBatch) -> Probabilities:
-        (probabilities,) = session.run(None, {source.name: images})
+        run = onnxruntime.RunOptions()
+        timer = Timer(MAX_SECONDS * len(images), setattr, (run, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            (probabilities,) = session.run(None, {source.name: images}, run)
+        finally:
+            timer.cancel()
         return np.asarray(probabilities)
 
     text = session.get_modelmeta().custom_metadata_map.get(METADATA)
     return tuple(source.shape[1:]), model, parse_metadata(text) if text else None
+
+
+@cache  # once per process
+def _limit_memory() -> None:
+    """Let all models together compute with at most MAX_MEMORY."""
+    import onnxruntime
+
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu",
+        onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR,
+        0,
+        onnxruntime.OrtMemType.DEFAULT,
+    )
+    limit = onnxruntime.OrtArenaCfg({"max_mem": MAX_MEMORY})
+    onnxruntime.create_and_register_allocator(place, limit)

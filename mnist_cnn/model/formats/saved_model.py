@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mnist_cnn.files import read_limited
 from mnist_cnn.model.formats.base import (
     MAX_METADATA,
+    MAX_MODEL,
     METADATA,
     BatchModel,
     ImageBatch,
@@ -16,6 +18,12 @@ from mnist_cnn.model.formats.base import (
 )
 
 EXTRA_ASSETS = "assets.extra"  # where SavedModels keep what TensorFlow doesn't use
+# What `write` uses. Others could write files or never end.
+OPERATIONS = {
+    *("AddV2", "BiasAdd", "Const", "Conv2D", "Identity", "MatMul", "MaxPool", "Mean", "Mul"),
+    *("NoOp", "Pack", "Placeholder", "Relu", "Reshape", "Rsqrt", "Shape", "Softmax", "Squeeze"),
+    *("StridedSlice", "Sub"),
+}
 
 
 def write(
@@ -50,6 +58,7 @@ def write(
 def read(folder: Path) -> tuple[tuple[int, ...], BatchModel, Metadata | None]:
     from mnist_cnn.model.backend import tf
 
+    _check_operations(folder)
     serve = tf.saved_model.load(folder).signatures["serving_default"]
     (source,) = serve.structured_input_signature[1].values()
 
@@ -58,6 +67,19 @@ def read(folder: Path) -> tuple[tuple[int, ...], BatchModel, Metadata | None]:
         return np.asarray(probabilities)
 
     return tuple(source.shape[1:].as_list()), model, _read_metadata(folder)
+
+
+def _check_operations(folder: Path) -> None:
+    """Raise ValueError unless the SavedModel is a frozen graph of OPERATIONS."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    model = SavedModel.FromString(read_limited(folder / "saved_model.pb", MAX_MODEL))
+    for meta in model.meta_graphs:
+        graph = meta.graph_def
+        if graph.library.function or meta.object_graph_def.nodes:
+            raise ValueError("it is not a frozen graph, such as `dvc repro` writes")
+        if others := {node.op for node in graph.node} - OPERATIONS:
+            raise ValueError(f"it uses the operation {min(others)}, which could do anything")
 
 
 def _read_metadata(folder: Path) -> Metadata | None:
