@@ -32,7 +32,7 @@ from mnist_cnn.files import read_limited
 from mnist_cnn.params import PARAMS_PATH, PrepareParams
 
 RAW = Path("data/raw")
-MAX_LABEL_BYTES = 2**28
+MAX_LABEL_BYTES = 2**26
 MAX_LISTING_BYTES = 2**22
 MAX_DEPTH = 20  # of folders
 LAYOUTS = (
