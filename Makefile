@@ -57,4 +57,4 @@ compile = $(BIN)/uv pip compile --upgrade --quiet --universal --python-version 3
 	--no-header --extra $(1) pyproject.toml --output-file $(2)
 
 clean:
-	rm -rf .venv build mnist_cnn.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build mnist_cnn.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
