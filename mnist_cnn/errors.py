@@ -81,10 +81,11 @@ def printable(text: str, kept: str = "") -> str:
 
 
 def describe_exception(error: Exception) -> str:
-    """Return an exception's message on one line; for an `OSError`, only the system's reason."""
+    """Return an exception's message on one printable line; for an `OSError`, only the system's
+    reason."""
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     reason = getattr(error, "strerror", None) or str(message)
-    return " ".join(reason.split()) or type(error).__name__
+    return printable(" ".join(reason.split())) or type(error).__name__
 
 
 @contextmanager

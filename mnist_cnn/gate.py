@@ -554,8 +554,7 @@ def markdown(report: Report) -> str:
 
 def escape(text: str) -> str:
     """Escape what Markdown or HTML might interpret, for either."""
-    special = r"[!-'*+/:-@[-^`{-~]"
-    return re.sub(special, lambda match: f"&#{ord(match[0])};", printable(text))
+    return re.sub(r"[&<>|`*~$@#:\\[\]]", lambda match: f"&#{ord(match[0])};", printable(text))
 
 
 def write_report(path: Path | None, text: str) -> None:

@@ -86,7 +86,7 @@ def test_a_missing_extra_is_one_line(environment: Path, digit_models: Path, tmp_
     gate = run(tmp_path, command(environment, "mnist-cnn-gate"))
     assert gate.returncode == 2
     assert gate.stderr == (
-        "error: mnist-cnn-gate needs yaml: expected the extra `pipeline`; in a clone, "
+        "error: mnist-cnn-gate needs dvc: expected the extra `pipeline`; in a clone, "
         "`pip install '.[pipeline]'` installs it\n"
     )
     model = ("--model", str(digit_models / "model.keras"))
