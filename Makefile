@@ -1,4 +1,4 @@
-# make repro   run the pipeline         make test    run all checks (6 minutes)
+# make repro   run the pipeline         make test    run all checks (7 minutes)
 # make demo    serve the drawing page   make quick   run the checks without training (1 minute)
 # make lock    update the lock files    make clean   remove the environment
 .PHONY: repro demo test quick lint lock clean

@@ -94,10 +94,10 @@ def split(images: Arrays, params: Params) -> tuple[Arrays, Arrays]:
 
 
 def train_rival(rival: Rival, images: Arrays, test: Arrays, seed: int) -> None:
-    """Train with as many images and steps as `fast`, but without validation."""
+    """Train with the settings of `fast`, but without validation."""
     import_module(rival.library)
     params = compose("fast")
-    train, _ = split(images, params)
+    train = images if rival.all_images else split(images, params)[0]
     stopwatch = Stopwatch()
     for predict in rival.train(params, train, seed):
         stopwatch.report(lambda: accuracy(predict(test.images), test))  # noqa: B023
