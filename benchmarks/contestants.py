@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import OmegaConf
 
-from benchmarks.rivals import RIVALS, THREADS, Rival
+from benchmarks.rivals import RIVALS, THREADS, Epochs, Rival, train_here
 from mnist_cnn.data.arrays import DIGITS, Arrays
 from mnist_cnn.data.images import normalize
 from mnist_cnn.data.mnist import load_mnist
@@ -70,18 +70,9 @@ def compose(name: str) -> Params:
 
 
 def train_recipe(params: Params, images: Arrays, test: Arrays, seed: int) -> None:
-    from mnist_cnn.model.backend import set_seed
-    from mnist_cnn.model.network import build_network, predict_proba
-    from mnist_cnn.training.fit import fit
-
+    import_module("mnist_cnn.training.fit")  # before the time is taken
     train, validation = split(images, params)
-    settings = params.train.model_copy(update={"seed": seed})
-
-    set_seed(seed)
-    stopwatch = Stopwatch()
-    network = build_network(params.model, train.images.shape[1:], len(DIGITS))
-    for _ in fit(network, train, validation, settings):
-        stopwatch.report(lambda: accuracy(predict_proba(network, test.images), test))
+    report_epochs(train_here(params, train, validation, seed), test)
 
 
 def split(images: Arrays, params: Params) -> tuple[Arrays, Arrays]:
@@ -98,8 +89,13 @@ def train_rival(rival: Rival, images: Arrays, test: Arrays, seed: int) -> None:
     import_module(rival.library)
     params = compose("fast")
     train = images if rival.all_images else split(images, params)[0]
+    report_epochs(rival.train(params, train, seed), test)
+
+
+def report_epochs(epochs: Epochs, test: Arrays) -> None:
+    """Train, and report the time and the accuracy after each epoch."""
     stopwatch = Stopwatch()
-    for predict in rival.train(params, train, seed):
+    for predict in epochs:
         stopwatch.report(lambda: accuracy(predict(test.images), test))  # noqa: B023
 
 
@@ -107,7 +103,7 @@ def train_plain_keras(train: Arrays, test: Arrays, seed: int) -> None:
     """`benchmarks/plain_keras.py`."""
     from benchmarks.plain_keras import plain_network
 
-    train_with_keras(plain_network, train, test, seed, batch_size=64, epochs=3, split=0.2)
+    train_with_default_fit(plain_network, train, test, seed, batch_size=64, epochs=3, split=0.2)
 
 
 def train_keras_example(train: Arrays, test: Arrays, seed: int) -> None:
@@ -129,10 +125,10 @@ def train_keras_example(train: Arrays, test: Arrays, seed: int) -> None:
             ]
         )
 
-    train_with_keras(network, train, test, seed, batch_size=128, epochs=15, split=0.1)
+    train_with_default_fit(network, train, test, seed, batch_size=128, epochs=15, split=0.1)
 
 
-def train_with_keras(
+def train_with_default_fit(
     network: Callable[[], Any],
     train: Arrays,
     test: Arrays,

@@ -53,7 +53,6 @@ from mnist_cnn.training.cluster import read_cluster
 SECONDS = 10  # the longest that an input may take
 LINES = 12  # the longest message
 GRAPH = "saved_model.pb"
-HOME = Path.cwd()
 PARAMS = load_params()
 
 Inputs = st.SearchStrategy[Any]
@@ -192,7 +191,7 @@ def npy_with_header(header: str, values: bytes) -> bytes:
     return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + values
 
 
-def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+def zipped(members: dict[str, bytes], compression: int) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         for name, content in members.items():
@@ -205,7 +204,7 @@ NPY = st.one_of(
 )
 LABELS = [npy(np.array([0, 1])), npy(np.array(["a", "b"])), npy(np.array(["a", ""]))]
 NAMES = [["a", "b"], ["b", "b"], ["a", ""], ["\ud800", "a"], ["\x1b", "a"]]
-GOOD = {
+WELL_FORMED = {
     "images": [npy(np.zeros((2, 4, 4, 1), np.float32))],
     "labels": [npy(np.array([0, 1]))],
     "classes": [npy(np.array(names)) for names in NAMES]
@@ -218,12 +217,12 @@ GOOD = {
 
 
 def archives(*names: str) -> Inputs:
-    """`.npz` files with these arrays, most of which are good."""
-    good = {f"{name}.npy": st.sampled_from(GOOD[name]) for name in names}
-    bad = st.sampled_from(list(good)).flatmap(
-        lambda name: st.fixed_dictionaries(good | {name: NPY})
+    """`.npz` files with these arrays, of which at most one is malformed."""
+    well_formed = {f"{name}.npy": st.sampled_from(WELL_FORMED[name]) for name in names}
+    malformed = st.sampled_from(list(well_formed)).flatmap(
+        lambda name: st.fixed_dictionaries(well_formed | {name: NPY})
     )
-    members = st.one_of(st.fixed_dictionaries(good), bad, bad)
+    members = st.one_of(st.fixed_dictionaries(well_formed), malformed, malformed)
     return st.builds(zipped, members, st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))
 
 
@@ -258,14 +257,10 @@ TREES = st.dictionaries(
 )
 
 
-def raw_params(source: str) -> Any:
-    update = {"source": source, "image_size": [4, 4], "minimum_per_class": 1}
-    return PARAMS.prepare.model_copy(update=update)
-
-
 def check_raw(source: str) -> None:
+    params = PARAMS.prepare.model_copy(update={"source": source, "image_size": [4, 4]})
     with scratch_folder(Path()) as scratch:
-        dataset = load_raw(raw_params(source), scratch)
+        dataset = load_raw(params, scratch)
         classes = dataset.classes.tolist()
         assert len(dataset.train_images) == len(dataset.train_labels) > 0
         assert len(set(classes)) == len(classes) >= 2 and all(map(str.isprintable, classes))
@@ -375,21 +370,23 @@ CHECKSUM_LINES = st.builds(
 KINDS_OF_PICTURES = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 
 
-@cache
-def valid_picture(kind: str) -> bytes:
-    pixels = np.full((40, 60), 255, np.uint8)
-    pixels[8:30, 20:24] = pixels[8:12, 20:34] = 0
+def encoded(pixels: Any, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind)
     return file.getvalue()
 
 
+@cache
+def valid_picture(kind: str) -> bytes:
+    pixels = np.full((40, 60), 255, np.uint8)
+    pixels[8:30, 20:24] = pixels[8:12, 20:34] = 0
+    return encoded(pixels, kind)
+
+
 def picture(seed: bytes) -> bytes:
     """A small PNG that depends on `seed`."""
     pixels = np.frombuffer(seed.ljust(64, b"\xff")[:64], np.uint8).reshape(8, 8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+    return encoded(pixels)
 
 
 def drawn(size: tuple[int, int], dots: int, stroke: int, seed: int) -> bytes:
@@ -398,9 +395,7 @@ def drawn(size: tuple[int, int], dots: int, stroke: int, seed: int) -> bytes:
     pixels = np.full(size, 255, np.uint8)
     for y, x in random.integers(0, size, (dots, 2)):
         pixels[y : y + stroke, x : x + stroke] = 0
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+    return encoded(pixels)
 
 
 MARKS = st.builds(
@@ -415,15 +410,9 @@ PIXELS = st_numpy.arrays(
 )
 
 
-def tiff(pixels: Any) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "TIFF")
-    return file.getvalue()
-
-
 @cache
 def reader() -> Any:
-    return load_reader(HOME / READER)
+    return load_reader(READER)
 
 
 def read_picture(content: bytes) -> None:
@@ -568,7 +557,7 @@ KINDS = {
         st.one_of(
             *(damaged(valid_picture(kind)) for kind in KINDS_OF_PICTURES),
             MARKS,
-            PIXELS.map(tiff),
+            PIXELS.map(partial(encoded, kind="TIFF")),
             st.binary(max_size=200),
         ),
         read_picture,

@@ -38,6 +38,19 @@ def free_tensorflow(threads: int = THREADS) -> None:
     os.environ["ONEDNN_MAX_CPU_ISA"] = "DEFAULT"  # read when oneDNN is used for the first time
 
 
+def train_here(params: Params, train: Arrays, validation: Arrays, seed: int) -> Epochs:
+    """Use this project's own loop."""
+    from mnist_cnn.model.backend import set_seed
+    from mnist_cnn.model.network import build_network, predict_proba
+    from mnist_cnn.training.fit import fit
+
+    set_seed(seed)
+    network = build_network(params.model, train.images.shape[1:], len(DIGITS))
+    settings = params.train.model_copy(update={"seed": seed})
+    for _ in fit(network, train, validation, settings):
+        yield lambda images: predict_proba(network, images)
+
+
 def train_with_keras(params: Params, train: Arrays, seed: int) -> Epochs:
     """Use Keras' `fit` with 50 steps per call."""
     from mnist_cnn.model.backend import keras, set_seed

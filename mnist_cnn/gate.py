@@ -111,10 +111,9 @@ def main() -> None:
             sys.exit()
         report = check(arguments.baseline)
     except InputError as error:
-        lines = [printable(line) for line in str(error).split("\n")]
-        text = "\n".join(map(escape, lines))
+        text = "\n".join(map(escape, str(error).split("\n")))
         write_report(arguments.markdown, f"## Metric check: inconclusive\n\n{text}\n")
-        raise InputError("\n".join(lines)) from error
+        raise
     write_report(arguments.markdown, markdown(report))
     rows = [[printable(cell) for cell in row] for row in report.rows]
     print(tabulate(rows, headers=Row._fields, disable_numparse=True))
