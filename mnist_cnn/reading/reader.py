@@ -20,7 +20,7 @@ from mnist_cnn.reading.ink import Grey, dilate, find_ink
 from mnist_cnn.reading.pictures import Colours, read_picture
 from mnist_cnn.reading.scaling import as_mnist
 from mnist_cnn.reading.sheet import Corners, find_sheets, rectify
-from mnist_cnn.reading.strokes import group_strokes
+from mnist_cnn.reading.strokes import group_strokes, reading_order
 
 # The reader's network tells apart the ten digits, all pairs of touching digits, and anything else.
 READER = Path(__file__).with_name("reader.onnx")
@@ -33,6 +33,10 @@ WIDEST_STROKES = (None, 0.1, 0.04)
 # As multiples of the digits' usual height: marks that may be smaller or larger are not digits.
 SMALLEST_MARK, LARGEST_MARK = 0.5, 3
 MANY_MARKS = 1000  # after so many in all views, a picture isn't read in further ways
+CERTAIN = 0.99  # among digits, a mark is refused with at least this probability
+# A mark is two digits if they are so many times as likely as one: few digits touch, but half of
+# those that the network was trained on.
+PAIR_ODDS = 10
 ONE_WEIGHT = 0.25  # of evidence that a view shows digits: any line looks like a one
 NOT_A_DIGIT = "not a digit"
 TWO_DIGITS = "two digits: read several with --multiple"
@@ -171,6 +175,7 @@ def read_digits(model: Model, file: File, multiple: bool = False) -> Reading:
     if not best:
         raise InputError("it shows no digits: expected ink that stands out from the background")
     answers = _without_scenery(best, best_view.pixels.shape)
+    answers = [answers[i] for i in reading_order([answer.box for answer in answers])]
     for homography in (best_view.to_picture, np.diag([reduction, reduction, 1.0])):
         answers = [answer._replace(box=_place(answer.box, homography)) for answer in answers]
     return Reading(answers, picture, reduction, best_view.sheet)
@@ -225,7 +230,7 @@ def _read_ink(network: Network, ink: Grey, multiple: bool) -> list[Answer]:
         for answer in _interpret(mark, row, multiple)
     ]
     if multiple:
-        return _without_specks(answers)
+        return _judge_together(answers)
     if answers[0].digit is None:  # perhaps because of a shadow
         parts = _without_scenery(_read_ink(network, ink, multiple=True), ink.shape)
         if len(parts) == 1 and parts[0].sure:
@@ -245,18 +250,18 @@ def _find_marks(ink: Grey, multiple: bool, image_shape: tuple[int, ...]) -> Iter
         yield Mark(as_mnist(own, (image_shape[0], image_shape[1])), (left, top, right, bottom), cut)
 
 
-def _without_specks(answers: list[Answer]) -> list[Answer]:
-    """Leave out what is not a digit and is much smaller than the digits, such as a dot. What is
-    much taller is not a digit."""
+def _judge_together(answers: list[Answer]) -> list[Answer]:
+    """Judge the answers by the sure digits among them. What is much smaller is left out, such as a
+    dot, and what is much taller is not a digit. If most are sure digits, a mark that was refused
+    without certainty is likely a digit, too."""
     heights = np.sort([_height(answer) for answer in answers if answer.sure])
     if not len(heights):
         return answers
     usual = heights[(len(heights) - 1) // 2]
-    return [
-        _refuse(answer) if _height(answer) > LARGEST_MARK * usual else answer
-        for answer in answers
-        if answer.digit is not None or _height(answer) >= SMALLEST_MARK * usual
-    ]
+    answers = [a for a in answers if a.sure or _height(a) >= SMALLEST_MARK * usual]
+    if len(heights) > len(answers) / 2:
+        answers = [_accept(a) if a.digit is None and a.confidence < CERTAIN else a for a in answers]
+    return [_refuse(a) if _height(a) > LARGEST_MARK * usual else a for a in answers]
 
 
 def _height(answer: Answer) -> int:
@@ -282,7 +287,7 @@ def _interpret(mark: Mark, row: Probabilities, multiple: bool) -> list[Answer]:
     left, top, right, bottom = mark.box
     if other >= SURE:
         return [Answer(None, other, one, mark.image, mark.box, NOT_A_DIGIT)]
-    if multiple and two.sum() > one.sum():
+    if multiple and two.sum() > PAIR_ODDS * one.sum():
         return [
             _digit(two.sum(axis=1), mark.image, (left, top, mark.cut, bottom)),
             _digit(two.sum(axis=0), mark.image, (mark.cut, top, right, bottom)),
@@ -296,6 +301,10 @@ def _digit(probabilities: Probabilities, image: Grey, box: Box) -> Answer:
     return Answer(
         int(probabilities.argmax()), float(probabilities.max()), probabilities, image, box
     )
+
+
+def _accept(answer: Answer) -> Answer:
+    return _digit(answer.probabilities, answer.image, answer.box)
 
 
 def _refuse(answer: Answer) -> Answer:

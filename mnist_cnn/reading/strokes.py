@@ -1,5 +1,7 @@
 """Group strokes into digits."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +16,8 @@ Boxes = npt.NDArray[np.int32]  # [N, 4]: top, left, bottom, right; the last two 
 
 
 def group_strokes(mask: Mask, multiple: bool) -> tuple[Components, Boxes]:
-    """Group the connected parts of `mask` bool [H, W] into digits: labels [H, W], 1 for the first
-    digit in reading order and so on, 0 for the background and specks; and the digits' boxes.
+    """Group the connected parts of `mask` bool [H, W] into digits, in no particular order: labels
+    [H, W], 1 for the first digit and so on, 0 for the background and specks; and the digits' boxes.
 
     Without `multiple`, all parts but specks form one digit.
 
@@ -42,19 +44,17 @@ def group_strokes(mask: Mask, multiple: bool) -> tuple[Components, Boxes]:
     usual |= not usual.any()
     large = sizes >= sizes[usual].max() / 8
     digits, digit_boxes = _join_parts(boxes, large, height[usual].max())
-    order = _reading_order(digit_boxes)
-    labels = np.zeros(len(order) + 1, np.int32)  # the last entry is for parts of no digit
-    labels[order] = np.arange(1, len(order) + 1)
-    return np.append(np.int32(0), labels[digits])[parts], digit_boxes[order]
+    return np.append(0, digits + 1)[parts].astype(np.int32), digit_boxes
 
 
 def _join_parts(boxes: Boxes, large: Mask, tallest: int) -> tuple[npt.NDArray[np.int_], Boxes]:
     """Return the index of each part's digit, or -1, and the digits' boxes.
 
     Parts are visited from the tallest to the shortest. A part joins a digit whose box covers more
-    than half of its own. It also joins a digit that is close by for the size of both, if it is too
-    short to be a digit itself, or is above or below it and the two together are not much taller
-    than `tallest`. Of several digits, it joins the one that it overlaps most from left to right.
+    than half of its own. It also joins one that is close by for the size of both, if it is too
+    short to be a digit itself. And it joins one that is closely above or below it, if the two
+    together are not much taller than `tallest`. Of several digits, it joins the one that it
+    overlaps most from left to right.
     """
     heights, widths = (boxes[:, 2:] - boxes[:, :2]).T
     digits = np.full(len(boxes), -1)
@@ -74,8 +74,9 @@ def _join_parts(boxes: Boxes, large: Mask, tallest: int) -> tuple[npt.NDArray[np
         inside = (overlap > 0) & (down * across > part_height * part_width / 2)
         close = overlap > -np.minimum(height, 2 * max(part_height, part_width)) / 4
         stroke = part_height < height / 2
-        stacked = (across > np.minimum(width, part_width) / 2) & (joined_height <= 1.2 * tallest)
-        (matches,) = np.nonzero(inside | (close & (stroke | stacked)))
+        above_or_below = (down > -tallest / 4) & (across > np.minimum(width, part_width) / 2)
+        stacked = above_or_below & (joined_height <= 1.2 * tallest)
+        (matches,) = np.nonzero(inside | (close & stroke) | stacked)
         if len(matches):
             match = matches[across[matches].argmax()]
             digits[part] = match
@@ -87,19 +88,19 @@ def _join_parts(boxes: Boxes, large: Mask, tallest: int) -> tuple[npt.NDArray[np
     return digits, joint[:count]
 
 
-def _reading_order(boxes: Boxes) -> list[int]:
-    """Return the indices of `boxes` line by line, from left to right. A box continues the line
-    whose last box overlaps it most, if that is more than half of the lower one's height: so lines
-    may slope."""
+def reading_order(boxes: Sequence[tuple[int, int, int, int]]) -> list[int]:
+    """Return the indices of the digits' `boxes` (left, top, right, bottom) line by line, from left
+    to right. A box continues the line whose last box overlaps it most, if that is more than half of
+    the lower one's height: so lines may slope."""
+    left, top, _, bottom = np.array(boxes).T
     lines: list[list[int]] = []
-    for digit in np.argsort(boxes[:, 1], kind="stable").tolist():
-        last = boxes[[line[-1] for line in lines]].reshape(-1, 4)
-        top, bottom = boxes[digit, [0, 2]]
-        overlap = np.minimum(last[:, 2], bottom) - np.maximum(last[:, 0], top)
-        share = overlap / np.minimum(last[:, 2] - last[:, 0], bottom - top)
+    for digit in np.argsort(left, kind="stable").tolist():
+        last = [line[-1] for line in lines]
+        overlap = np.minimum(bottom[last], bottom[digit]) - np.maximum(top[last], top[digit])
+        share = overlap / np.minimum(bottom[last] - top[last], bottom[digit] - top[digit])
         if share.max(initial=0) > 0.5:
             lines[share.argmax()].append(digit)
         else:
             lines.append([digit])
-    lines.sort(key=lambda line: boxes[line][:, [0, 2]].mean())
+    lines.sort(key=lambda line: top[line].mean() + bottom[line].mean())
     return [digit for line in lines for digit in line]

@@ -131,6 +131,37 @@ def test_a_pair_needs_multiple() -> None:
     assert (answer.digit, answer.sure, answer.reason) == (None, False, TWO_DIGITS)
 
 
+def test_in_a_row_one_digit_is_more_likely_than_two() -> None:
+    row = np.zeros(111, np.float32)
+    row[[7, 10 + 17]] = 0.2, 0.8
+    model = Model((28, 56, 1), lambda images: np.tile(row, (len(images), 1)))
+    (answer,) = answers(model, drawing(SEVEN), multiple=True)
+    assert (answer.digit, answer.sure) == (7, False)
+
+
+def test_a_mark_among_digits_is_refused_only_with_certainty() -> None:
+    (digit,) = answers(ZERO, drawing(SEVEN))
+    probabilities = np.array([0, 0, 0, 0.04, *[0] * 6], np.float32)
+    doubtful = digit._replace(
+        digit=None, confidence=0.96, probabilities=probabilities, reason="not a digit"
+    )
+    certain = doubtful._replace(confidence=0.995)
+
+    def judged(*marks: Answer) -> list[int | None]:
+        return [answer.digit for answer in reading._judge_together([*marks])]
+
+    assert judged(digit, doubtful, digit) == [0, 3, 0]
+    assert judged(digit, certain, digit) == [0, None, 0]
+    assert judged(doubtful, digit, doubtful) == [None, 0, None]
+
+
+def test_what_is_small_beside_digits_is_left_out_unless_it_is_surely_one() -> None:
+    (digit,) = answers(ZERO, drawing(SEVEN))
+    small = digit._replace(box=(80, 60, 90, 90))
+    assert reading._judge_together([digit, small]) == [digit, small]
+    assert reading._judge_together([digit, small._replace(confidence=0.8)]) == [digit]
+
+
 @pytest.mark.parametrize("multiple", [False, True])
 def test_what_is_not_a_digit_is_refused(multiple: bool) -> None:
     (answer,) = answers(OTHER, drawing(SEVEN), multiple)
@@ -266,6 +297,16 @@ def test_a_row_on_ruled_paper_beside_a_margin() -> None:
         paper.paste((190, 40, 50), (130 + 110 * number, 208), mask)
     read = answers(reader(), paper, multiple=True)
     assert [answer.digit for answer in read] == [2, 0, 1, 6]
+
+
+def test_a_dot_does_not_start_a_line() -> None:
+    paper = Image.new("L", (500, 300), 235)
+    for digit, place in ((2, (50, 100)), (0, (230, 135)), (6, (360, 100))):
+        mask = Image.fromarray(glyph(digit)).resize((112, 112), Image.Resampling.BICUBIC)
+        paper.paste(20, place, mask)
+    ImageDraw.Draw(paper).ellipse((206, 206, 218, 220), 20)
+    read = answers(reader(), paper, multiple=True)
+    assert [answer.digit for answer in read] == [2, 0, 6]
 
 
 def test_a_faint_margin_in_pieces_is_not_a_row_of_ones() -> None:
