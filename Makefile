@@ -1,4 +1,4 @@
-# make repro   run the pipeline         make test    run all checks (7 minutes)
+# make repro   run the pipeline         make test    run all checks (6 minutes)
 # make demo    serve the drawing page   make quick   run the checks without training (1 minute)
 # make lock    update the lock files    make clean   remove the environment
 .PHONY: repro demo test quick lint lock clean
@@ -19,12 +19,12 @@ repro: .venv/installed
 demo: .venv/installed
 	$(BIN)/mnist-cnn-demo
 
-# Three processes for two cores, because many tests wait.
+# Four processes for two cores, because many tests wait.
 test: lint
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 quick: lint
-	$(BIN)/pytest --numprocesses 3 --dist loadfile -m "not training"
+	$(BIN)/pytest --numprocesses 4 --dist loadfile -m "not training"
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
