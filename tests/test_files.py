@@ -181,7 +181,7 @@ def test_only_a_regular_file_of_a_sensible_size_is_read(tmp_path: Path) -> None:
         ("", "it is not a regular file"),
         ("loop", "Too many levels of symbolic links"),
         ("missing", "No such file or directory"),
-        ("\0", "embedded null byte"),
+        ("\0", "(stat: )?embedded null (byte|character in path)"),  # depends on Python
     ):
         with pytest.raises(InputError, match=rf"cannot be read \({problem}\): expected a file of"):
             read_limited(tmp_path / name, 4)
