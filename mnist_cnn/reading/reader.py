@@ -259,9 +259,16 @@ def _judge_together(answers: list[Answer]) -> list[Answer]:
         return answers
     usual = heights[(len(heights) - 1) // 2]
     answers = [a for a in answers if a.sure or _height(a) >= SMALLEST_MARK * usual]
-    if len(heights) > len(answers) / 2:
-        answers = [_accept(a) if a.digit is None and a.confidence < CERTAIN else a for a in answers]
-    return [_refuse(a) if _height(a) > LARGEST_MARK * usual else a for a in answers]
+    mostly_digits = len(heights) > len(answers) / 2
+
+    def judge(answer: Answer) -> Answer:
+        if _height(answer) > LARGEST_MARK * usual:
+            return _refuse(answer)
+        if mostly_digits and answer.digit is None and answer.confidence < CERTAIN:
+            return _digit(answer.probabilities, answer.image, answer.box)
+        return answer
+
+    return [judge(answer) for answer in answers]
 
 
 def _height(answer: Answer) -> int:
@@ -292,7 +299,7 @@ def _interpret(mark: Mark, row: Probabilities, multiple: bool) -> list[Answer]:
             _digit(two.sum(axis=1), mark.image, (left, top, mark.cut, bottom)),
             _digit(two.sum(axis=0), mark.image, (mark.cut, top, right, bottom)),
         ]
-    if two.sum() >= SURE:
+    if not multiple and two.sum() >= SURE:
         return [Answer(None, float(two.sum()), one, mark.image, mark.box, TWO_DIGITS)]
     return [_digit(one, mark.image, mark.box)]
 
@@ -301,10 +308,6 @@ def _digit(probabilities: Probabilities, image: Grey, box: Box) -> Answer:
     return Answer(
         int(probabilities.argmax()), float(probabilities.max()), probabilities, image, box
     )
-
-
-def _accept(answer: Answer) -> Answer:
-    return _digit(answer.probabilities, answer.image, answer.box)
 
 
 def _refuse(answer: Answer) -> Answer:

@@ -131,9 +131,10 @@ def test_a_pair_needs_multiple() -> None:
     assert (answer.digit, answer.sure, answer.reason) == (None, False, TWO_DIGITS)
 
 
-def test_in_a_row_one_digit_is_more_likely_than_two() -> None:
+@pytest.mark.parametrize("one", [0.2, 0.095])
+def test_in_a_row_one_digit_is_more_likely_than_two(one: float) -> None:
     row = np.zeros(111, np.float32)
-    row[[7, 10 + 17]] = 0.2, 0.8
+    row[[7, 10 + 17]] = one, 1 - one
     model = Model((28, 56, 1), lambda images: np.tile(row, (len(images), 1)))
     (answer,) = answers(model, drawing(SEVEN), multiple=True)
     assert (answer.digit, answer.sure) == (7, False)
@@ -153,6 +154,8 @@ def test_a_mark_among_digits_is_refused_only_with_certainty() -> None:
     assert judged(digit, doubtful, digit) == [0, 3, 0]
     assert judged(digit, certain, digit) == [0, None, 0]
     assert judged(doubtful, digit, doubtful) == [None, 0, None]
+    tall = doubtful._replace(box=(80, 0, 90, 900))
+    assert reading._judge_together([digit, tall, digit])[1] == tall
 
 
 def test_what_is_small_beside_digits_is_left_out_unless_it_is_surely_one() -> None:

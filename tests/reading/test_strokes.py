@@ -73,32 +73,32 @@ def moved(x: int, y: int) -> Stroke:
     return [(a + x, b + y) for a, b in SEVEN]
 
 
-def test_several_digits() -> None:
+def in_order(boxes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    return boxes[reading_order(boxes[:, [1, 0, 3, 2]].tolist())]
+
+
+def test_several_digits_in_reading_order() -> None:
     places = [(10, 10), (110, 25), (210, 0), (10, 150), (110, 165), (300, 300)]
-    found = boxes(*(moved(x, y) for x, y in places))
-    corners = sorted(found[:, :2].tolist())
-    np.testing.assert_allclose(corners, sorted([y + 17, x + 20] for x, y in places), atol=2)
+    found = in_order(boxes(*(moved(x, y) for x, y in reversed(places))))
+    assert len(found) == len(places)
+    for (top, left, _, _), (x, y) in zip(found, places, strict=True):
+        assert abs(left - x - 20) < 8
+        assert abs(top - y - 20) < 8
 
 
-Place = tuple[int, int]  # the left and top of a digit of 40 x 80 pixels
+def test_lines_may_slope() -> None:
+    places = [
+        (100 * column, 250 * line - 35 * column + 150) for line in (0, 1) for column in range(5)
+    ]
+    found = in_order(boxes(*(moved(x, y) for x, y in reversed(places)), size=(600, 600)))
+    for (top, left, _, _), (x, y) in zip(found, places, strict=True):
+        np.testing.assert_allclose((top, left), (y + 20, x + 20), atol=8)
 
 
-@pytest.mark.parametrize(
-    "places",
-    [
-        pytest.param(
-            [(10, 10), (110, 25), (210, 0), (10, 150), (110, 165), (300, 300)], id="three lines"
-        ),
-        pytest.param(
-            [(100 * x, 250 * line - 35 * x + 150) for line in (0, 1) for x in range(5)], id="slope"
-        ),
-        pytest.param([(5, 0), (0, 100), (10, 200), (0, 300)], id="column"),
-    ],
-)
-def test_the_reading_order_is_line_by_line(places: list[Place]) -> None:
-    boxes = [(left, top, left + 40, top + 80) for left, top in places]
-    assert reading_order(boxes) == list(range(len(places)))
-    assert reading_order(boxes[::-1]) == list(range(len(places)))[::-1]
+def test_a_column_of_digits() -> None:
+    found = in_order(boxes(moved(0, 300), moved(10, 200), moved(0, 100), moved(5, 0)))
+    assert found[:, 0].tolist() == sorted(found[:, 0])
+    assert len(found) == 4
 
 
 def test_strokes_that_belong_together_stay_together() -> None:
@@ -113,8 +113,8 @@ def test_a_bar_belongs_to_the_digit_below_it() -> None:
     rest = [(24, 36), (24, 60), (60, 70), (60, 100), (20, 110)]  # of a 5
     bar = [(24, 18), (78, 18)]  # reaches to the next digit, which is taller
     zero = [(90, 5), (140, 5), (140, 115), (90, 115), (90, 5)]
-    found = boxes(bar, rest, zero)
-    np.testing.assert_allclose(np.sort(found[:, 1]), (20, 86), atol=4)
+    found = in_order(boxes(bar, rest, zero))
+    np.testing.assert_allclose(found[:, 1], (20, 86), atol=4)
 
 
 def test_a_digit_of_two_parts_may_be_the_tallest() -> None:
