@@ -40,6 +40,8 @@ def values(field: dict[str, Any]) -> str:
     if others and "default" not in field:
         return f"{values(first)}, or null"
     field = first | field
+    if "const" in field:
+        return f"`{field['const']}`"
     if "enum" in field:
         return " or ".join(f"`{value}`" for value in field["enum"])
     if field["type"] == "array" and "$ref" not in field["items"]:
