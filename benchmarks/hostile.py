@@ -39,6 +39,7 @@ from tqdm import tqdm
 from benchmarks.compare import PEAK_MEMORY_UNIT
 from mnist_cnn import gate
 from mnist_cnn.data.arrays import read_arrays, write_arrays
+from mnist_cnn.data.pictures import IMAGE_FORMATS
 from mnist_cnn.data.raw import RAW, load_raw
 from mnist_cnn.errors import InputError, suppress_stderr
 from mnist_cnn.files import scratch_folder, sha256
@@ -367,8 +368,6 @@ CHECKSUM_LINES = st.builds(
 
 # Pictures
 
-KINDS_OF_PICTURES = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
-
 
 def encoded(pixels: Any, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
@@ -555,7 +554,7 @@ KINDS = {
     ),
     "pictures": Kind(
         st.one_of(
-            *(damaged(valid_picture(kind)) for kind in KINDS_OF_PICTURES),
+            *(damaged(valid_picture(kind)) for kind in IMAGE_FORMATS),
             MARKS,
             PIXELS.map(partial(encoded, kind="TIFF")),
             st.binary(max_size=200),

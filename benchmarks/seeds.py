@@ -8,7 +8,6 @@ afterwards. Takes about a minute a seed on 2 CPU cores.
 import subprocess
 from itertools import permutations
 
-import dvc.api
 import pandas as pd
 from tqdm import tqdm
 
@@ -19,20 +18,19 @@ SEEDS = (1, 2, 3, 4, 5)
 
 
 def main() -> None:
-    rows = []
+    results = []
     for seed in tqdm(SEEDS, unit="seed", disable=None):
         name = f"seed-{seed}"
         command = ["dvc", "exp", "run", "--quiet", "--temp", "--force", "--name", name]
         subprocess.run([*command, "--set-param", f"train.seed={seed}"], check=True)
-        rows.append(dvc.api.metrics_show(rev=name))
-    table = pd.DataFrame(rows, index=pd.Index(SEEDS, name="seed"))
+        results.append(read_results(name))
+    table = pd.DataFrame([each.metrics for each in results], index=pd.Index(SEEDS, name="seed"))
     columns = ["errors", "accuracy", "loss", "worst_class_recall", "expected_calibration_error"]
     print(table[columns].to_string(float_format="%.4f"))
     print(f"\nmean and standard deviation over {len(SEEDS)} seeds:")
     print(table[columns].agg(["mean", "std"]).to_string(float_format="%.4f"))
 
     params = load_params().gate
-    results = [read_results(f"seed-{seed}") for seed in SEEDS]
     verdicts = []
     for candidate, baseline in permutations(results, 2):
         lost, won = compare(candidate, baseline)

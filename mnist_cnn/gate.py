@@ -366,14 +366,11 @@ def recompute_metrics(matrix: dict[tuple[str, str], int], macro_recall: float) -
     precisions = [right[name] / max(predicted[name], 1) for name in names]
     f1_scores = [2 * right[name] / (actual[name] + predicted[name]) for name in names]
     images = actual.total()
-    accuracy = sum(right.values()) / images
-    z2 = NormalDist().inv_cdf(0.975) ** 2 / images
-    centre = (accuracy + z2 / 2) / (1 + z2)
-    margin = math.sqrt(accuracy * (1 - accuracy) * z2 + z2**2 / 4) / (1 + z2)
+    low, high = wilson_interval(sum(right.values()), images)
     return {
-        "accuracy": accuracy,
-        "accuracy_low": centre - margin,
-        "accuracy_high": centre + margin,
+        "accuracy": sum(right.values()) / images,
+        "accuracy_low": low,
+        "accuracy_high": high,
         "macro_precision": sum(precisions) / classes,
         "macro_recall": sum(recalls) / classes,
         "macro_f1": sum(f1_scores) / classes,
@@ -438,11 +435,13 @@ def suggest_limits(results: Results) -> dict[str, dict[str, float]]:
     for (actual, predicted), count in results.matrix.items():
         images[actual] += count
         errors[actual] += count if actual != predicted else 0
-    error = highest_error(errors.total(), images.total())
+    _, error = wilson_interval(errors.total(), images.total())
     margin = error - errors.total() / images.total()
     highest = {
         "accuracy": error,
-        "worst_class_recall": max(highest_error(errors[name], images[name]) for name in images),
+        "worst_class_recall": max(
+            wilson_interval(errors[name], images[name])[1] for name in images
+        ),
     }
     floors = {name: 1 - twice(value) for name, value in highest.items()}
     ceilings = {
@@ -456,11 +455,13 @@ def suggest_limits(results: Results) -> dict[str, dict[str, float]]:
     }
 
 
-def highest_error(errors: int, images: int) -> float:
-    """Return the upper end of the 95 % Wilson score interval of an error rate, in (0, 1]."""
-    from scipy.stats import binomtest  # importing it takes a second
-
-    return float(binomtest(errors, images).proportion_ci(0.95, method="wilson").high)
+def wilson_interval(count: int, images: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a rate (Wilson 1927,
+    https://doi.org/10.1080/01621459.1927.10502953). Importing SciPy's takes a second."""
+    rate, z2 = count / images, NormalDist().inv_cdf(0.975) ** 2 / images
+    centre = (rate + z2 / 2) / (1 + z2)
+    margin = math.sqrt(rate * (1 - rate) * z2 + z2**2 / 4) / (1 + z2)
+    return centre - margin, centre + margin
 
 
 def twice(value: float) -> Decimal:

@@ -24,7 +24,7 @@ from mnist_cnn.reading.strokes import group_strokes, reading_order
 
 # The reader's network tells apart the ten digits, all pairs of touching digits, and anything else.
 READER = Path(__file__).with_name("reader.onnx")
-DIGITS, PAIRS, OTHER = np.s_[:10], np.s_[10:110], 110
+SINGLE, PAIRS, OTHER = np.s_[:10], np.s_[10:110], 110
 READER_INTERFACE = ((28, 56, 1), 111)
 
 SURE = 0.9  # at least this probability
@@ -290,7 +290,7 @@ def _inside(box: Box, shape: tuple[int, ...]) -> bool:
 def _interpret(mark: Mark, row: Probabilities, multiple: bool) -> list[Answer]:
     """Turn the network's probabilities for a mark into one answer or, for a pair of digits, two.
     Only what is surely something else is refused."""
-    one, two, other = row[DIGITS], row[PAIRS].reshape(-1, 10), float(row[OTHER:].sum())
+    one, two, other = row[SINGLE], row[PAIRS].reshape(-1, 10), float(row[OTHER:].sum())
     left, top, right, bottom = mark.box
     if other >= SURE:
         return [Answer(None, other, one, mark.image, mark.box, NOT_A_DIGIT)]

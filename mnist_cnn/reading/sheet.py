@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 PICTURE_SIDE = 1000  # pixels; a view is not larger
-WORKING_SIDE = 256  # pixels; sheets are searched in a picture reduced to this
+SEARCH_SIDE = 256  # pixels; sheets are searched in a picture reduced to this
 # In pixels at that scale:
 WIDEST_STROKE = 9  # narrower dark strokes are removed first
 LEAST_SIDE = 30
@@ -38,7 +38,7 @@ Lines = npt.NDArray[np.float64]  # [N, 3]: a, b, c with a x + b y + c = 0 and a^
 def find_sheets(colours: Floats) -> list[Corners]:
     """Return at most CANDIDATES sheets of paper in a picture float32 [H, W, 3] or [H, W] in [0, 1],
     the most plausible first. Corners may lie outside of the picture."""
-    scale = WORKING_SIDE / max(colours.shape)
+    scale = SEARCH_SIDE / max(colours.shape)
     width, height = (round(side * scale) for side in colours.shape[1::-1])
     if min(width, height) < 2 * LEAST_SIDE:
         return []
