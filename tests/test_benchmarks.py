@@ -1,5 +1,6 @@
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import ExifTags, Image
 
-from benchmarks import compare, datasets
+from benchmarks import compare, datasets, search
 from benchmarks.contestants import ALTERNATIVES, compose
 from benchmarks.race import RUNS, picture, summary
 from benchmarks.rivals import RIVALS
@@ -64,6 +65,36 @@ def test_recipes_compose_as_dvc_composes_them(
     assert compose("baseline").model == compose("default").model
     for name in RUNS.keys() - ALTERNATIVES.keys() - RIVALS.keys() - {"default"}:
         assert compose(name) != compose("default")
+
+
+def test_the_search_drops_the_worse_half_and_goes_on_where_it_stopped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trained: list[tuple[float, int]] = []
+
+    def train(settings: dict[str, dict[str, float]], fold: int) -> tuple[int, float]:
+        rate = settings["train"]["learning_rate"]
+        if len(trained) == 6:
+            raise KeyboardInterrupt
+        trained.append((rate, fold))
+        return int(100 * rate + fold), settings["train"]["epochs"]
+
+    monkeypatch.setattr(search, "ProcessPoolExecutor", ThreadPoolExecutor)
+    monkeypatch.setattr(search, "RESULTS", tmp_path / "search.csv")
+    monkeypatch.setattr(search, "train", train)
+    rates = {f"rate {rate}": {"train": {"learning_rate": rate}} for rate in (5, 4, 3, 2)}
+    content = {"folds_per_round": 1, "base": {"train": {"epochs": 2}}, "candidates": rates}
+    with pytest.raises(KeyboardInterrupt):
+        search.search("fast", content, {"train": {"epochs": 1}})
+    first = trained.copy()
+    trained.clear()
+    search.search("fast", content, {"train": {"epochs": 1}})
+    assert first == [(5, 1), (4, 1), (3, 1), (2, 1), (2, 2), (3, 2)]
+    assert trained == [(2, 3), (3, 3)]
+
+    results = search.summary(pd.read_csv(search.RESULTS))
+    assert results.iloc[0].to_list() == ["fast", "rate 2", 3, 202.0, 2.0]
+    assert results["candidate"].to_list() == ["rate 2", "rate 3", "rate 4", "rate 5"]
 
 
 def test_compare_leaves_the_workspace_alone(
