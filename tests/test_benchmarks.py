@@ -67,7 +67,7 @@ def test_recipes_compose_as_dvc_composes_them(
         assert compose(name) != compose("default")
 
 
-def test_the_search_drops_the_worse_half_and_goes_on_where_it_stopped(
+def test_the_search_keeps_the_first_and_the_better_half_and_goes_on_where_it_stopped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     trained: list[tuple[float, int]] = []
@@ -82,15 +82,15 @@ def test_the_search_drops_the_worse_half_and_goes_on_where_it_stopped(
     monkeypatch.setattr(search, "ProcessPoolExecutor", ThreadPoolExecutor)
     monkeypatch.setattr(search, "RESULTS", tmp_path / "search.csv")
     monkeypatch.setattr(search, "train", train)
-    rates = {f"rate {rate}": {"train": {"learning_rate": rate}} for rate in (5, 4, 3, 2)}
+    rates = {f"rate {rate}": {"train": {"learning_rate": rate}} for rate in (4, 5, 3, 2)}
     content = {"folds_per_round": 1, "base": {"train": {"epochs": 2}}, "candidates": rates}
     with pytest.raises(KeyboardInterrupt):
         search.search("fast", content, {"train": {"epochs": 1}})
     first = trained.copy()
     trained.clear()
     search.search("fast", content, {"train": {"epochs": 1}})
-    assert first == [(5, 1), (4, 1), (3, 1), (2, 1), (2, 2), (3, 2)]
-    assert trained == [(2, 3), (3, 3)]
+    assert first == [(4, 1), (5, 1), (3, 1), (2, 1), (2, 2), (3, 2)]
+    assert trained == [(4, 2), (2, 3), (3, 3), (4, 3)]
 
     results = search.summary(pd.read_csv(search.RESULTS))
     assert results.iloc[0].to_list() == ["fast", "rate 2", 3, 202.0, 2.0]
