@@ -66,6 +66,11 @@ def compose(name: str) -> Params:
         layers.append(OmegaConf.load(Path("recipes", f"{recipe}.yaml")))
     if epochs:
         layers.append(OmegaConf.create({"train": {"epochs": int(epochs)}}))
+    return merge(*layers)
+
+
+def merge(*layers: Any) -> Params:
+    """Return valid parameters from mappings, of which later ones take precedence."""
     return Params.model_validate(OmegaConf.to_container(OmegaConf.merge(*layers)))
 
 
@@ -78,10 +83,11 @@ def train_recipe(params: Params, images: Arrays, test: Arrays, seed: int) -> Non
 def split(images: Arrays, params: Params) -> tuple[Arrays, Arrays]:
     """Return the images to train on, and those held out for validation."""
     held_out = hold_out(images.labels, DIGITS, params.prepare, "validation_split")
-    return (
-        Arrays(images.images[~held_out], images.labels[~held_out]),
-        Arrays(images.images[held_out], images.labels[held_out]),
-    )
+    return subset(images, ~held_out), subset(images, held_out)
+
+
+def subset(arrays: Arrays, index: npt.NDArray[Any]) -> Arrays:
+    return Arrays(arrays.images[index], arrays.labels[index])
 
 
 def train_rival(rival: Rival, images: Arrays, test: Arrays, seed: int) -> None:

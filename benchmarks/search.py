@@ -7,7 +7,7 @@ Jamieson and Talwalkar 2016, https://arxiv.org/abs/1502.07943), and the first, w
 before the search. The test images aren't used.
 
 Each training is a row of benchmarks/search.csv. What has a row isn't trained again, so the search
-can be interrupted and extended. Takes three hours on 2 CPU cores.
+can be interrupted and extended. Takes about two hours on 2 CPU cores.
 """
 
 import sys
@@ -24,11 +24,9 @@ from omegaconf import OmegaConf
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
-from benchmarks.contestants import mnist_arrays
+from benchmarks.contestants import merge, mnist_arrays, subset
 from benchmarks.rivals import train_here
-from mnist_cnn.data.arrays import Arrays
 from mnist_cnn.files import write_csv
-from mnist_cnn.params import Params
 
 FOLDS, ROUNDS = 6, 3
 SEED = 0
@@ -72,11 +70,8 @@ def train(settings: Any, fold: int) -> tuple[int, float]:
     images, _ = mnist_arrays()
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
     kept, held_out = list(folds.split(images.labels, images.labels))[fold - 1]
-    train, validation = (
-        Arrays(images.images[part], images.labels[part]) for part in (kept, held_out)
-    )
-    merged = OmegaConf.merge(OmegaConf.load("params.yaml"), settings)
-    params = Params.model_validate(OmegaConf.to_container(merged))
+    train, validation = subset(images, kept), subset(images, held_out)
+    params = merge(OmegaConf.load("params.yaml"), settings)
     import_module("mnist_cnn.training.fit")  # before the time is taken
     start = time.perf_counter()
     *_, predict = train_here(params, train, validation, fold)

@@ -63,7 +63,7 @@ class PrepareParams(Section):
     validation_split: OpenShare
     """fraction of each class's training images held out for validation, if the source has none"""
     minimum_per_class: Count
-    """smallest number of images of a class to hold out, even if the fractions are fewer"""
+    """smallest number of images of each class to hold out, whatever the fractions"""
     seed: Seed
     """random seed that selects the held-out images"""
 
@@ -123,7 +123,7 @@ class TrainParams(Section):
     class_weight: Literal["balanced"] | None
     """weigh all classes alike in the training loss; if null, all images alike"""
     shards: Annotated[int, Field(ge=1, le=256)]
-    """number of equal parts of a batch, a divisor of its size, that are computed in parallel"""
+    """number of equal parts of a batch, computed in parallel, one per core; divides `batch_size`"""
 
 
 class EvaluateParams(Section):
