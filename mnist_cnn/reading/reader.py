@@ -16,7 +16,7 @@ from mnist_cnn.data.pictures import File
 from mnist_cnn.errors import InputError
 from mnist_cnn.model.formats import MNIST, Model, load_model
 from mnist_cnn.model.formats.base import Probabilities
-from mnist_cnn.reading.ink import Grey, dilate, find_ink
+from mnist_cnn.reading.ink import Grey, Mask, dilate, find_ink
 from mnist_cnn.reading.pictures import Colours, read_picture
 from mnist_cnn.reading.scaling import as_mnist
 from mnist_cnn.reading.sheet import Corners, find_sheets, rectify
@@ -37,8 +37,12 @@ CERTAIN = 0.99  # among digits, a mark is refused with at least this probability
 # A mark is two digits if they are so many times as likely as one: few digits touch, but half of
 # those that the network was trained on.
 PAIR_ODDS = 10
+# The two sides of an edge differ by at least this share of its contrast; those of a stroke by less,
+# even where a shadow ends.
+EDGE_CONTRAST = 0.75
 ONE_WEIGHT = 0.25  # of evidence that a view shows digits: any line looks like a one
 NOT_A_DIGIT = "not a digit"
+EDGE = "an edge, not a digit"
 TWO_DIGITS = "two digits: read several with --multiple"
 
 Box = tuple[int, int, int, int]  # left, top, right and bottom in pixels, the last two exclusive
@@ -119,12 +123,13 @@ class View(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Ink that may be a digit: the network's image of it, its box in the view, and where to cut it
-    if it turns out to be two digits."""
+    """Ink that may be a digit: the network's image of it, its box in the view, where to cut it if
+    it turns out to be two digits, and whether it runs along an edge."""
 
     image: Grey
     box: Box
     cut: int
+    edge: bool
 
 
 @dataclass
@@ -199,7 +204,7 @@ def _read_view(network: Network, view: View, multiple: bool) -> tuple[list[Answe
     shape = view.pixels.shape
     best: list[Answer] = []
     for widest_stroke in WIDEST_STROKES:
-        answers = _read_ink(network, find_ink(grey, widest_stroke), multiple)
+        answers = _read_ink(network, grey, find_ink(grey, widest_stroke), multiple)
         if view.sheet is not None:
             answers = [a if _inside(a.box, shape) else _refuse(a) for a in answers]
         pieces = _only_ones(answers) and all(_inside(answer.box, shape) for answer in best)
@@ -219,8 +224,8 @@ def _clearest_channel(view: Colours) -> Grey:
     return view[..., np.square(squares).mean(axis=(0, 1)).argmax()]
 
 
-def _read_ink(network: Network, ink: Grey, multiple: bool) -> list[Answer]:
-    marks = list(_find_marks(ink, multiple, network.model.image_shape[:2]))
+def _read_ink(network: Network, grey: Grey, ink: Grey, multiple: bool) -> list[Answer]:
+    marks = list(_find_marks(grey, ink, multiple, network.model.image_shape[:2]))
     if not marks:
         return []
     rows = network(np.stack([mark.image for mark in marks]))
@@ -232,22 +237,38 @@ def _read_ink(network: Network, ink: Grey, multiple: bool) -> list[Answer]:
     if multiple:
         return _judge_together(answers)
     if answers[0].digit is None:  # perhaps because of a shadow
-        parts = _without_scenery(_read_ink(network, ink, multiple=True), ink.shape)
+        parts = _without_scenery(_read_ink(network, grey, ink, multiple=True), ink.shape)
         if len(parts) == 1 and parts[0].sure:
             return parts
     return answers
 
 
-def _find_marks(ink: Grey, multiple: bool, image_shape: tuple[int, ...]) -> Iterator[Mark]:
+def _find_marks(
+    grey: Grey, ink: Grey, multiple: bool, image_shape: tuple[int, ...]
+) -> Iterator[Mark]:
     labels, boxes = group_strokes(ink > 0.5, multiple)
     for label, (top, left, bottom, right) in enumerate(boxes.tolist(), start=1):
         # Soft edges, where ink is at most 0.5, lie outside the box.
         window = np.s_[max(top - 2, 0) : bottom + 2, max(left - 2, 0) : right + 2]
-        own = np.where(dilate(labels[window] == label), ink[window], np.float32(0))
+        mask = labels[window] == label
+        own = np.where(dilate(mask), ink[window], np.float32(0))
         quarter = (right - left) // 4
         middle = own.sum(axis=0)[quarter : own.shape[1] - quarter]
         cut = left + quarter + int(middle.argmin())
-        yield Mark(as_mnist(own, (image_shape[0], image_shape[1])), (left, top, right, bottom), cut)
+        image = as_mnist(own, (image_shape[0], image_shape[1]))
+        edge = _is_edge(grey, mask, window[1].start, window[0].start)
+        yield Mark(image, (left, top, right, bottom), cut, edge)
+
+
+def _is_edge(grey: Grey, mask: Mask, left: int, top: int) -> bool:
+    """Return whether the ink in `mask` [h, w], whose corner is at `left` and `top`, runs along an
+    edge, such as a sheet's: what is left of it is much lighter or darker than what is right."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    first, last = mask[rows].argmax(axis=1), mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
+    before = np.median(grey[top + rows, np.maximum(left + first - 4, 0)])
+    after = np.median(grey[top + rows, np.minimum(left + last + 3, grey.shape[1] - 1)])
+    ink = np.median(grey[top : top + mask.shape[0], left : left + mask.shape[1]][mask])
+    return bool(abs(before - after) > EDGE_CONTRAST * max(abs(ink - before), abs(ink - after)))
 
 
 def _judge_together(answers: list[Answer]) -> list[Answer]:
@@ -264,7 +285,8 @@ def _judge_together(answers: list[Answer]) -> list[Answer]:
     def judge(answer: Answer) -> Answer:
         if _height(answer) > LARGEST_MARK * usual:
             return _refuse(answer)
-        if mostly_digits and answer.digit is None and answer.confidence < CERTAIN:
+        doubtful = answer.reason == NOT_A_DIGIT and answer.confidence < CERTAIN
+        if mostly_digits and doubtful:
             return _digit(answer.probabilities, answer.image, answer.box)
         return answer
 
@@ -276,11 +298,13 @@ def _height(answer: Answer) -> int:
 
 
 def _without_scenery(answers: list[Answer], shape: tuple[int, ...]) -> list[Answer]:
-    """If there are digits, leave out what is not a digit and touches the border of the view
-    [H, W, ...], such as a shadow."""
+    """If there are digits, leave out edges, and what is not a digit and touches the border of the
+    view [H, W, ...], such as a shadow."""
     if all(answer.digit is None for answer in answers):
         return answers
-    return [a for a in answers if a.digit is not None or _inside(a.box, shape)]
+    return [
+        a for a in answers if a.digit is not None or (a.reason != EDGE and _inside(a.box, shape))
+    ]
 
 
 def _inside(box: Box, shape: tuple[int, ...]) -> bool:
@@ -301,7 +325,10 @@ def _interpret(mark: Mark, row: Probabilities, multiple: bool) -> list[Answer]:
         ]
     if not multiple and two.sum() >= SURE:
         return [Answer(None, float(two.sum()), one, mark.image, mark.box, TWO_DIGITS)]
-    return [_digit(one, mark.image, mark.box)]
+    answer = _digit(one, mark.image, mark.box)
+    if multiple and answer.digit == 1 and mark.edge:
+        return [answer._replace(digit=None, reason=EDGE)]
+    return [answer]
 
 
 def _digit(probabilities: Probabilities, image: Grey, box: Box) -> Answer:

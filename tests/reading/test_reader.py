@@ -302,6 +302,25 @@ def test_a_row_on_ruled_paper_beside_a_margin() -> None:
     assert [answer.digit for answer in read] == [2, 0, 1, 6]
 
 
+@pytest.mark.parametrize(("beside", "expected"), [(60, [2, 0, 6]), (235, [2, 0, 6, 1])])
+def test_a_line_along_an_edge_is_not_a_one(
+    monkeypatch: pytest.MonkeyPatch, beside: int, expected: list[int]
+) -> None:
+    paper = Image.new("L", (700, 500), 235)
+    ink = Image.new("L", paper.size)
+    for number, digit in enumerate([2, 0, 6]):
+        mask = Image.fromarray(glyph(digit)).resize((84, 84), Image.Resampling.BICUBIC)
+        paper.paste(20, (130 + 110 * number, 208), mask)
+        ink.paste(255, (130 + 110 * number, 208), mask)
+    paper.paste(beside, (600, 0, 700, 500))
+    for picture, grey in ((paper, 20), (ink, 255)):
+        ImageDraw.Draw(picture).line((595, 210, 605, 290), grey, 8)
+    monkeypatch.setattr(reading, "find_ink", lambda *_: np.asarray(ink, np.float32) / 255)
+    monkeypatch.setattr(reading, "find_sheets", lambda _: [])
+    read = answers(reader(), paper, multiple=True)
+    assert [answer.digit for answer in read] == expected
+
+
 def test_a_dot_does_not_start_a_line() -> None:
     paper = Image.new("L", (500, 300), 235)
     for digit, place in ((2, (50, 100)), (0, (230, 135)), (6, (360, 100))):
