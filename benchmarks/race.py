@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from matplotlib import color_sequences
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from tqdm import tqdm
@@ -80,6 +81,7 @@ def picture(results: pd.DataFrame) -> Figure:
     are logarithmic; the accuracy axis in the share of errors."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
+    axes.set_prop_cycle(color=color_sequences["tab20"])  # there are more than ten contestants
     for name, runs in results.groupby("contestant", sort=False):
         curve = runs.groupby("epoch").mean(numeric_only=True)
         style = "o--" if name in ALTERNATIVES.keys() | RIVALS else "o-"
