@@ -124,7 +124,7 @@ class View(NamedTuple):
 
 class Mark(NamedTuple):
     """Ink that may be a digit: the network's image of it, its box in the view, where to cut it if
-    it turns out to be two digits, and whether it runs along an edge."""
+    it turns out to be two digits, and whether it runs along an edge, if there may be several."""
 
     image: Grey
     box: Box
@@ -256,7 +256,7 @@ def _find_marks(
         middle = own.sum(axis=0)[quarter : own.shape[1] - quarter]
         cut = left + quarter + int(middle.argmin())
         image = as_mnist(own, (image_shape[0], image_shape[1]))
-        edge = _is_edge(grey, mask, window[1].start, window[0].start)
+        edge = multiple and _is_edge(grey, mask, window[1].start, window[0].start)
         yield Mark(image, (left, top, right, bottom), cut, edge)
 
 
@@ -326,7 +326,7 @@ def _interpret(mark: Mark, row: Probabilities, multiple: bool) -> list[Answer]:
     if not multiple and two.sum() >= SURE:
         return [Answer(None, float(two.sum()), one, mark.image, mark.box, TWO_DIGITS)]
     answer = _digit(one, mark.image, mark.box)
-    if multiple and answer.digit == 1 and mark.edge:
+    if answer.digit == 1 and mark.edge:
         return [answer._replace(digit=None, reason=EDGE)]
     return [answer]
 
